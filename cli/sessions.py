@@ -1,0 +1,225 @@
+"""Learning and evaluation sessions, wired, resumable and recorded, for commands and the bench."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cli import wiring
+from tfgrpo import config
+from tfgrpo.canonical import canonical_json, fingerprint
+from tfgrpo.errors import BudgetStop, ConfigError
+from tfgrpo.evaluation import evaluate, outcome_of
+from tfgrpo.experience.files import OPS
+from tfgrpo.experience.learn import Learner, Step, learn
+from tfgrpo.experience.library import ExperienceLibrary, replay
+from tfgrpo.experience.record import StepWriter
+from tfgrpo.experience.reflect import Reflector
+from tfgrpo.ledger import Ledger
+from tfgrpo.llm.cache import CallStore
+from tfgrpo.policy import BlockPolicy
+from tfgrpo.prompts import load_pack
+from tfgrpo.protocols import ChatModel, Policy
+from tfgrpo.rollout import Sampling, gold_grader
+from tfgrpo.runs import RunDir
+from tfgrpo.seeding import derive_seed
+from tfgrpo.settings import dump
+from tfgrpo.types import RolloutGroup, Task, TaskOutcome
+
+CALLS = "calls.sqlite"
+BEGAN, OUTCOMES, SAMPLES = "began.jsonl", "outcomes.jsonl", "samples.jsonl"
+
+T = TypeVar("T")
+OnStep = Callable[[Step], None]
+OnGroup = Callable[[RolloutGroup, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Whoever looks on: told of each group, and of each step that is over."""
+
+    on_group: OnGroup = lambda group, kind: None
+    on_step: OnStep = lambda step: None
+
+
+def open_run(path: Path, spec: config.Spec, kind: str) -> RunDir:
+    """A new run, or the same one again: a folder that holds a run is resumed."""
+    settings = dump(spec)
+    if (path / "config.json").is_file():
+        return RunDir.resume(path, settings)
+    return RunDir.create(path, settings, kind)
+
+
+def learning_tasks(spec: config.LearnSpec, bench: wiring.Bench) -> Sequence[Task]:
+    """The problems to learn from. Without gold nothing in them can give an answer away."""
+    tasks = bench.tasks.tasks("train", spec.train_limit, derive_seed(spec.seed, "tasks"))
+    if not tasks:
+        raise ConfigError(f"The tasks {bench.tasks.name} have no train split; give other tasks.")
+    vote = isinstance(spec.evidence, config.Vote)
+    return [task.without_gold() for task in tasks] if vote else tasks
+
+
+def learner(spec: config.LearnSpec, bench: wiring.Bench, models: wiring.Models) -> Learner:
+    pack = load_pack(spec.pack)
+    gold = isinstance(spec.evidence, config.Gold)
+
+    def reflector(model: ChatModel) -> Reflector:
+        return Reflector(
+            model=model,
+            pack=pack,
+            params=spec.reflection.params(derive_seed(spec.seed, "reflection")),
+            summarise=spec.summarise,
+            max_operations=spec.max_operations,
+            max_words=spec.limits.max_words,
+            show_gold=gold,
+        )
+
+    policy = models.get(spec.model)
+    reflecting = reflector(models.get(spec.reflector or spec.model))
+    editing = reflector(models.get(spec.editor or spec.reflector or spec.model))
+    params = spec.sampling.params(derive_seed(spec.seed, "rollouts"))
+    return Learner(
+        model=policy,
+        pack=pack,
+        reflector=reflecting,
+        editor=editing,
+        grader=wiring.build_grader(bench, spec.evidence),
+        sampling=Sampling(spec.group_size, params),
+        epochs=spec.epochs,
+        batch_size=spec.batch_size,
+        seed=spec.seed,
+        dropout=spec.dropout,
+    )
+
+
+def run_learning(
+    spec: config.LearnSpec, run: RunDir, models: wiring.Models, watch: Watch
+) -> ExperienceLibrary:
+    """Learn, or go on after the last step that stands; a budget's stop leaves the ledger too."""
+    bench = wiring.build_tasks(spec.tasks, spec.reward)
+    made = learner(spec, bench, models)
+    tasks = learning_tasks(spec, bench)
+    hold(run, BlockPolicy(made.model, made.pack), tasks)
+    writer = StepWriter(run)
+    limits = wiring.library_limits(spec.limits)
+    library = replay(run.read_rows(OPS), limits, models.token_counter())
+
+    async def go() -> ExperienceLibrary:
+        latest = library
+        async for step in learn(made, tasks, library, watch.on_group, writer.finished):
+            writer.write(step)
+            watch.on_step(step)
+            latest = step.library
+        return latest
+
+    try:
+        return asyncio.run(landed(go()))
+    finally:
+        write_ledger(run)
+
+
+def run_evaluation(
+    spec: config.EvalSpec,
+    run: RunDir,
+    models: wiring.Models,
+    watch: Watch,
+    policy: Policy | None = None,
+) -> tuple[TaskOutcome, ...]:
+    """Sample, grade and record; `policy` overrides the one that the spec describes.
+
+    An evaluation that is over is read, not made again: a call that failed then may succeed now.
+    """
+    bench = wiring.build_tasks(spec.tasks, spec.reward)
+    model = models.get(spec.model)
+    tasks = bench.tasks.tasks(spec.split, spec.limit, derive_seed(spec.seed, "tasks"))
+    if not tasks:
+        raise ConfigError(
+            f"The tasks {bench.tasks.name} have no {spec.split} split; choose another split."
+        )
+    chosen = policy or wiring.build_policy(spec, model, bench, models.token_counter())
+    hold(run, chosen, tasks)
+    if run.file(OUTCOMES).is_file():
+        return read_outcomes(run)
+    params = spec.sampling.params(derive_seed(spec.seed, "evaluate"))
+    sampling = Sampling(spec.n, params, "evaluate", spec.detail)
+    groups: dict[str, RolloutGroup] = {}
+
+    def keep(group: RolloutGroup) -> None:
+        groups[group.task.task_id] = group
+        watch.on_group(group, "evaluate")
+
+    try:
+        work = evaluate(chosen, tasks, gold_grader(bench.reward), sampling, keep)
+        asyncio.run(landed(work))
+    finally:
+        write_ledger(run)
+    ordered = [groups[task.task_id] for task in tasks]
+    outcomes = tuple(outcome_of(group) for group in ordered)
+    _write_rows(run, SAMPLES, [sample_row(group) for group in ordered])
+    _write_rows(run, OUTCOMES, outcomes)
+    return outcomes
+
+
+async def landed(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`; if a budget stops it, wait for the calls in flight, which are paid anyway."""
+    try:
+        return await work
+    except BudgetStop:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+        raise
+
+
+def hold(run: RunDir, policy: Policy, tasks: Sequence[Task]) -> None:
+    """Raise RunError if a resumed run would meet another policy or other tasks than it began with.
+
+    Its settings name prompt packs, libraries and task files that may have been edited since.
+    """
+    given = [[task.task_id, task.prompt, task.answer] for task in tasks]
+    run.ensure_row(BEGAN, 0, {"policy_id": policy.policy_id, "tasks": fingerprint(given)})
+
+
+def _write_rows(run: RunDir, name: str, rows: Sequence[object]) -> None:
+    run.write_text(name, "".join(f"{canonical_json(row)}\n" for row in rows))
+
+
+def sample_row(group: RolloutGroup) -> dict[str, Any]:
+    return {
+        "task_id": group.task.task_id,
+        "dataset": group.task.dataset,
+        "prompt": group.task.prompt,
+        "gold": group.task.answer,
+        "texts": [r.completion.text for r in group.rollouts],
+        "correct": [r.score.correct for r in group.rollouts],
+        "failures": [f"{f.failure.stage}: {f.failure.reason}" for f in group.failures],
+    }
+
+
+def read_outcomes(run: RunDir) -> tuple[TaskOutcome, ...]:
+    """The outcomes of an evaluation run, equal to those that were written."""
+    return tuple(
+        TaskOutcome(
+            row["task_id"], row["dataset"], tuple(row["correct"]), tuple(row["answers"]),
+            tuple(row["modes"]), tuple(row["entropies"]), tuple(row["lengths"]),
+            row["truncated"], row["failures"],
+        )
+        for row in run.read_rows(OUTCOMES)
+    )  # fmt: skip
+
+
+def write_ledger(run: RunDir) -> Ledger:
+    """What the run cost over all its sessions, summed over the calls that it has stored."""
+    path = run.path / CALLS
+    if not path.is_file():
+        return Ledger()
+    with CallStore(path) as store:
+        ledger = sum((Ledger({p: u}) for p, u in store.usage_by_phase().items()), Ledger())
+    run.write_json("ledger.json", ledger.to_json())
+    return ledger
+
+
+def budget_message(error: BudgetStop, run: RunDir) -> str:
+    return f"{error} The partial result is saved in {run.path}."

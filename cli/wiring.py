@@ -1,0 +1,236 @@
+"""From specs to objects: the only place that builds task sets, rewards, models and policies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from tfgrpo import config
+from tfgrpo.errors import ConfigError
+from tfgrpo.experience.context_policy import ContextPolicy
+from tfgrpo.experience.direct import write_directly
+from tfgrpo.experience.files import load_library
+from tfgrpo.experience.judging import Limits
+from tfgrpo.experience.library import ExperienceLibrary
+from tfgrpo.experience.reflect import Reflector
+from tfgrpo.ledger import Price
+from tfgrpo.llm.cache import CachedModel, CallStore
+from tfgrpo.llm.limiter import LimitedModel
+from tfgrpo.llm.meter import Budget, Meter, MeteredModel
+from tfgrpo.policy import BlockPolicy, empty_block, fewshot_block, placebo_block
+from tfgrpo.prompts import PromptPack, load_pack
+from tfgrpo.protocols import ChatModel, Policy, Reward, TaskSet
+from tfgrpo.rewards.table import GoldReward, make_reward
+from tfgrpo.rollout import AnswerReader, Grader, gold_grader, vote_grader
+from tfgrpo.seeding import derive_seed
+from tfgrpo.types import Task
+
+TokenCounter = Callable[[str], int]
+Build = Callable[[config.ModelSpec], ChatModel]
+
+
+def abacus_path() -> Path:
+    return Path(str(files("baselines.abacus") / "weights"))
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A task set, how its replies are graded, and how an answer is read without the gold."""
+
+    tasks: TaskSet
+    reward: Reward
+    read: AnswerReader
+
+
+def build_tasks(spec: config.TasksSpec, reward_name: str) -> Bench:
+    match spec:
+        case config.ProceduralSpec():
+            from tfgrpo.tasks.procedural import FamilyReward, ProceduralTasks
+
+            family = FamilyReward()
+            return Bench(ProceduralTasks(spec.families), family, family.read)
+        case config.JsonlSpec():
+            from tfgrpo.tasks.jsonl import JsonlTasks
+
+            return _graded(JsonlTasks(spec.path), reward_name)
+        case config.HubSpec():
+            from tfgrpo.tasks.hub import HubSource, HubTasks
+
+            source = HubSource(
+                spec.dataset, spec.subset, spec.revision, spec.splits, spec.question, spec.answer
+            )
+            return _graded(HubTasks(source), reward_name)
+        case config.GymSpec():
+            from tfgrpo.tasks.gym import GymReward, GymTasks
+
+            gym = GymReward()
+            return Bench(GymTasks(spec.name, spec.options), gym, gym.read)
+
+
+def _graded(tasks: TaskSet, reward_name: str) -> Bench:
+    reward = make_reward(reward_name)
+
+    def read(task: Task, text: str) -> str | None:
+        return reward.read(text) if isinstance(reward, GoldReward) else None
+
+    return Bench(tasks, reward, read)
+
+
+def build_grader(bench: Bench, evidence: config.EvidenceSpec) -> Grader:
+    if isinstance(evidence, config.Vote):
+        return vote_grader(bench.read, evidence.min_share)
+    return gold_grader(bench.reward)
+
+
+def build_backend(spec: config.ModelSpec) -> ChatModel:
+    """The model itself. Raises ConfigError or BackendError if it cannot serve."""
+    match spec:
+        case config.AbacusSpec():
+            from tfgrpo.llm.transformers_local import TransformersChat
+
+            if not (abacus_path() / "config.json").is_file():
+                raise ConfigError(
+                    "The weights of Abacus are not in this installation; run: tfgrpo abacus train."
+                )
+            return TransformersChat(
+                str(abacus_path()), "cpu", max_batch_rows=spec.max_batch_rows, threads=_threads()
+            )
+        case config.TransformersSpec():
+            from tfgrpo.llm.transformers_local import TransformersChat
+
+            return TransformersChat(spec.path, spec.device, spec.dtype, spec.max_batch_rows)
+        case config.OpenAISpec():
+            from tfgrpo.llm.openai_compat import OpenAIChat
+
+            url = spec.base_url or os.environ.get("OPENAI_BASE_URL")
+            return OpenAIChat(
+                model=spec.model,
+                base_url=url,
+                api_key=os.environ.get(spec.api_key_env),
+                max_connections=spec.max_connections,
+                timeout_s=spec.timeout_s,
+                max_retries=spec.max_retries,
+            )
+
+
+def _threads() -> int | None:
+    """Torch's threads for a pocket model: more than the idle cores make it many times slower."""
+    return None if "OMP_NUM_THREADS" in os.environ else max(1, min(2, os.cpu_count() or 1))
+
+
+class Models:
+    """The models of one session, each wrapped in cache, meter and limit, and closed at the end.
+
+    Equal specs share one backend, which `build` makes of the spec. The meter stands inside the
+    cache: it counts what is paid now, while the store counts what the run cost over all sessions.
+    """
+
+    def __init__(
+        self,
+        store: CallStore | None,
+        budget: config.BudgetSpec,
+        price: config.PriceSpec,
+        build: Build = build_backend,
+    ) -> None:
+        self.meter = Meter(
+            Budget(budget.max_tokens, budget.max_calls, budget.max_seconds, budget.max_usd)
+        )
+        self._store = store
+        self._price = Price(price.prompt, price.cached, price.completion)
+        self._build = build
+        self._built: dict[str, ChatModel] = {}
+        self._backends: list[ChatModel] = []
+
+    def get(self, spec: config.ModelSpec) -> ChatModel:
+        key = spec.model_dump_json()
+        if key not in self._built:
+            self._built[key] = self.wrap(self._build(spec), _connections(spec))
+        return self._built[key]
+
+    def wrap(self, backend: ChatModel, connections: int) -> ChatModel:
+        self._backends.append(backend)
+        model: ChatModel = LimitedModel(backend, connections)
+        model = MeteredModel(model, self.meter, self._price)
+        return model if self._store is None else CachedModel(model, self._store)
+
+    def token_counter(self) -> TokenCounter:
+        """Tokens by the first in-process model's tokenizer; by a rule of thumb for endpoints."""
+        for backend in self._backends:
+            count = getattr(backend, "count_tokens", None)
+            if count is not None:
+                return count  # type: ignore[no-any-return]
+        from tfgrpo.experience.guard import approximate_tokens
+
+        return approximate_tokens
+
+    def close(self) -> None:
+        for backend in self._backends:
+            close = getattr(backend, "close", None)
+            if close is not None:
+                close()
+
+
+def _connections(spec: config.ModelSpec) -> int:
+    return spec.max_connections if isinstance(spec, config.OpenAISpec) else 4096
+
+
+@contextmanager
+def session(
+    store_path: Path | None,
+    budget: config.BudgetSpec,
+    price: config.PriceSpec,
+    build: Build = build_backend,
+) -> Iterator[Models]:
+    with ExitStack() as stack:
+        store = stack.enter_context(CallStore(store_path)) if store_path else None
+        models = Models(store, budget, price, build)
+        stack.callback(models.close)
+        yield models
+
+
+def library_limits(spec: config.LimitsSpec) -> Limits:
+    return Limits(spec.max_entries, spec.max_tokens, spec.max_words)
+
+
+def build_policy(
+    spec: config.EvalSpec, model: ChatModel, bench: Bench, count: TokenCounter
+) -> Policy:
+    pack = load_pack(spec.pack)
+    match spec.policy:
+        case config.Base():
+            return BlockPolicy(model, pack)
+        case config.Empty():
+            return BlockPolicy(model, pack, empty_block(pack))
+        case config.Learned(path=path):
+            return ContextPolicy(model, pack, load_library(path))
+        case config.Placebo(path=path):
+            return placebo_for(load_library(path), model, pack, count, spec.seed)
+        case config.FewShot(shots=shots):
+            examples: Sequence[Task] = bench.tasks.tasks(
+                "train", shots, derive_seed(spec.seed, "fewshot")
+            )
+            return BlockPolicy(model, pack, fewshot_block(examples))
+        case config.Direct(questions=questions):
+            return ContextPolicy(model, pack, _written_directly(spec, model, bench, questions))
+
+
+def _written_directly(
+    spec: config.EvalSpec, model: ChatModel, bench: Bench, questions: int
+) -> ExperienceLibrary:
+    seed = derive_seed(spec.seed, "direct")
+    params = config.SamplingSpec(max_tokens=spec.sampling.max_tokens).params(seed)
+    writer = Reflector(model, load_pack(spec.pack), params)
+    tasks = bench.tasks.tasks("train", questions, seed)
+    return asyncio.run(write_directly(writer, tasks, ExperienceLibrary.empty()))
+
+
+def placebo_for(
+    library: ExperienceLibrary, model: ChatModel, pack: PromptPack, count: TokenCounter, seed: int
+) -> BlockPolicy:
+    """The placebo that matches a library in tokens."""
+    return BlockPolicy(model, pack, placebo_block(pack, count(library.render()), count, seed))

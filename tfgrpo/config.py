@@ -1,0 +1,315 @@
+"""What a run may be asked for: frozen pydantic models, with unions on `kind`. Loads no torch.
+
+Tasks and models can be written as one string instead of a table:
+
+    sum,countdown             generated families          {kind = "procedural", families = [...]}
+    jsonl:data/mine.jsonl     your own file               {kind = "jsonl", path = ...}
+    hf:openai/gsm8k:main      a Hugging Face dataset      {kind = "hub", dataset = ..., subset}
+    gym:chain_sum             a reasoning-gym generator   {kind = "gym", name = ...}
+
+    abacus                    the model in the package    {kind = "abacus"}
+    hf/Qwen/Qwen3-0.6B        transformers, id or folder  {kind = "transformers", path = ...}
+    openai/gpt-5-mini         the OpenAI API              {kind = "openai", model = ...}
+    NAME@http://host:8000/v1  any compatible endpoint     {kind = "openai", model, base_url}
+
+Paths are relative to the working directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tfgrpo.errors import ConfigError
+from tfgrpo.settings import Shorthand
+from tfgrpo.types import SamplingParams, Split
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Spec(BaseModel):
+    """Base of all specs: immutable, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ProceduralSpec(Spec):
+    """Generated families with exact verifiers; they need no network."""
+
+    kind: Literal["procedural"] = "procedural"
+    families: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
+class JsonlSpec(Spec):
+    """A file of your own: one JSON object per line, with a question and an answer."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: Path
+
+
+class HubSpec(Spec):
+    """A Hugging Face dataset (extra `hub`).
+
+    `revision` should be a commit. `splits` are the hub's own names (empty: all); `question` and
+    `answer` name columns (None: recognised).
+    """
+
+    kind: Literal["hub"] = "hub"
+    dataset: Name
+    subset: str | None = None
+    revision: str | None = None
+    splits: tuple[Name, ...] = ()
+    question: str | None = None
+    answer: str | None = None
+
+
+class GymSpec(Spec):
+    """A reasoning-gym generator (extra `gym`); `options` go to its configuration."""
+
+    kind: Literal["gym"] = "gym"
+    name: Name
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class AbacusSpec(Spec):
+    """The small arithmetic model that ships in the package."""
+
+    kind: Literal["abacus"] = "abacus"
+    max_batch_rows: Positive = 256
+
+
+class TransformersSpec(Spec):
+    """A causal model run in this process; `path` is a folder or a Hugging Face id."""
+
+    kind: Literal["transformers"] = "transformers"
+    path: Name
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_batch_rows: Positive = 64
+
+
+class OpenAISpec(Spec):
+    """An OpenAI-compatible endpoint. The key itself is read from the variable, never stored."""
+
+    kind: Literal["openai"] = "openai"
+    model: Name
+    base_url: str | None = None
+    api_key_env: Name = "OPENAI_API_KEY"
+    max_connections: Positive = 32
+    timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    max_retries: Annotated[int, Field(ge=0)] = 5
+
+
+def parse_tasks(text: str) -> dict[str, Any]:
+    """The table that a task string stands for. Raises ConfigError if it stands for none."""
+    source, colon, rest = text.partition(":")
+    match source:
+        case "jsonl" if rest:
+            return {"kind": "jsonl", "path": rest}
+        case "gym" if rest:
+            return {"kind": "gym", "name": rest}
+        case "hf":
+            dataset, more, subset = rest.partition(":")
+            if dataset and subset:
+                return {"kind": "hub", "dataset": dataset, "subset": subset}
+            if dataset and not more:
+                return {"kind": "hub", "dataset": dataset}
+    families = [part.strip() for part in text.split(",")]
+    if colon or not all(families):
+        raise ConfigError(
+            f"{text!r} names no tasks; write FAMILY,FAMILY or jsonl:PATH or hf:ID[:SUBSET] or "
+            "gym:NAME."
+        )
+    return {"kind": "procedural", "families": families}
+
+
+def parse_model(text: str) -> dict[str, Any]:
+    """The table that a model string stands for. Raises ConfigError if it stands for none."""
+    if text == "abacus":
+        return {"kind": "abacus"}
+    name, at, url = text.rpartition("@")
+    if at and name and url.startswith(("http://", "https://")):
+        return {"kind": "openai", "model": name, "base_url": url}
+    source, _, rest = text.partition("/")
+    if source == "openai" and rest:
+        return {"kind": "openai", "model": rest}
+    if source == "hf" and rest:
+        return {"kind": "transformers", "path": rest}
+    raise ConfigError(
+        f"{text!r} names no model; write abacus, hf/PATH-OR-ID, openai/NAME or NAME@http://URL."
+    )
+
+
+def parse_kind(text: str) -> dict[str, Any]:
+    """A variant by its name alone, with its default values."""
+    return {"kind": text}
+
+
+TasksSpec = Annotated[ProceduralSpec | JsonlSpec | HubSpec | GymSpec, Field(discriminator="kind")]
+ModelSpec = Annotated[AbacusSpec | TransformersSpec | OpenAISpec, Field(discriminator="kind")]
+
+
+class SamplingSpec(Spec):
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Positive = 1024
+    stop: tuple[str, ...] = ()
+
+    def params(self, seed: int | None = None) -> SamplingParams:
+        return SamplingParams(self.temperature, self.top_p, self.max_tokens, self.stop, seed)
+
+
+class LimitsSpec(Spec):
+    """How large a library may grow: experiences, tokens of the whole, words in each."""
+
+    max_entries: Positive = 40
+    max_tokens: Positive = 1500
+    max_words: Positive = 32
+
+
+class Gold(Spec):
+    """Attempts are judged by the gold answer, which the reflecting model also sees."""
+
+    kind: Literal["gold"] = "gold"
+
+
+class Vote(Spec):
+    """Attempts are judged by their own majority; below `min_share` of the group there is none."""
+
+    kind: Literal["vote"] = "vote"
+    min_share: Share = 0.5
+
+
+class Base(Spec):
+    """The bare model."""
+
+    kind: Literal["base"] = "base"
+
+
+class Learned(Spec):
+    """The model with the library of a learning run, or of an exported file."""
+
+    kind: Literal["library"] = "library"
+    path: Path
+
+
+class Empty(Spec):
+    """The library's heading with nothing under it: what the template alone does."""
+
+    kind: Literal["empty"] = "empty"
+
+
+class Placebo(Spec):
+    """As many tokens that teach nothing as the library at `path` has: what length alone does."""
+
+    kind: Literal["placebo"] = "placebo"
+    path: Path
+
+
+class FewShot(Spec):
+    """Solved training problems in the prompt: what the same gold does without reflection."""
+
+    kind: Literal["fewshot"] = "fewshot"
+    shots: Positive = 4
+
+
+class Direct(Spec):
+    """Lessons that the model wrote on sight of `questions` training problems, without attempts."""
+
+    kind: Literal["direct"] = "direct"
+    questions: Positive = 8
+
+
+def parse_policy(text: str) -> dict[str, Any]:
+    """`base`, `empty`, `direct[:N]`, `fewshot[:N]`, `placebo:PATH`, or the path of a library."""
+    kind, _, rest = text.partition(":")
+    if kind == "placebo" and rest:
+        return {"kind": "placebo", "path": rest}
+    counted = {"fewshot": "shots", "direct": "questions"}
+    if kind in counted and (not rest or rest.isdigit()):
+        return {"kind": kind} | ({counted[kind]: int(rest)} if rest else {})
+    if text in ("base", "empty"):
+        return {"kind": text}
+    if kind == "library" and rest:
+        return {"kind": "library", "path": rest}
+    if Path(text).exists():
+        return {"kind": "library", "path": text}
+    raise ConfigError(
+        f"{text!r} is no policy and no path; write base, empty, direct, fewshot, placebo:PATH or "
+        "the path of a learning run."
+    )
+
+
+EvidenceSpec = Annotated[Gold | Vote, Field(discriminator="kind")]
+PolicySpec = Annotated[
+    Base | Learned | Empty | Placebo | FewShot | Direct, Field(discriminator="kind")
+]
+
+
+class BudgetSpec(Spec):
+    """Hard stops; a run that meets one ends with exit code 3 and can be resumed."""
+
+    max_tokens: Positive | None = None
+    max_calls: Positive | None = None
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    max_usd: Annotated[float, Field(gt=0)] | None = None
+
+
+class PriceSpec(Spec):
+    """US dollars per million tokens of the policy model; leave out what is unknown."""
+
+    prompt: Annotated[float, Field(ge=0)] | None = None
+    cached: Annotated[float, Field(ge=0)] | None = None
+    completion: Annotated[float, Field(ge=0)] | None = None
+
+
+class LearnSpec(Spec):
+    """Learn an experience library (`tfgrpo learn`).
+
+    `model` is the policy; `reflector` and `editor` are the model where they are not given.
+    `reflection` is how these two are sampled. `dropout` is the share of experiences hidden from
+    each rollout, from which their effects are estimated.
+    """
+
+    tasks: Annotated[TasksSpec, Shorthand(parse_tasks)]
+    model: Annotated[ModelSpec, Shorthand(parse_model)] = AbacusSpec()
+    reflector: Annotated[ModelSpec | None, Shorthand(parse_model)] = None
+    editor: Annotated[ModelSpec | None, Shorthand(parse_model)] = None
+    pack: Name = "default"
+    evidence: Annotated[EvidenceSpec, Shorthand(parse_kind)] = Gold()
+    reward: Literal["exact", "numeric", "choice", "math"] = "exact"
+    sampling: SamplingSpec = SamplingSpec()
+    reflection: SamplingSpec = SamplingSpec(temperature=0.2, max_tokens=2048)
+    summarise: Literal["always", "long", "never"] = "long"
+    limits: LimitsSpec = LimitsSpec()
+    epochs: Positive = 3
+    batch_size: Positive = 25
+    group_size: Annotated[int, Field(ge=2)] = 8
+    train_limit: Positive = 100
+    max_operations: Positive = 1
+    dropout: Share = 0.0
+    budget: BudgetSpec = BudgetSpec()
+    price: PriceSpec = PriceSpec()
+    seed: int = 0
+
+
+class EvalSpec(Spec):
+    """Sample `n` replies to each of `limit` problems and count (`tfgrpo eval`)."""
+
+    tasks: Annotated[TasksSpec, Shorthand(parse_tasks)]
+    model: Annotated[ModelSpec, Shorthand(parse_model)] = AbacusSpec()
+    policy: Annotated[PolicySpec, Shorthand(parse_policy)] = Base()
+    pack: Name = "default"
+    reward: Literal["exact", "numeric", "choice", "math"] = "exact"
+    sampling: SamplingSpec = SamplingSpec()
+    split: Split = "test"
+    limit: Positive = 100
+    n: Positive = 16
+    detail: bool = False
+    budget: BudgetSpec = BudgetSpec()
+    price: PriceSpec = PriceSpec()
+    seed: int = 0

@@ -1,0 +1,1 @@
+"""Continuous batching over a Hugging Face decoder. Its modules import torch: load them lazily."""

@@ -1,0 +1,78 @@
+"""What a request to an OpenAI-compatible endpoint says, and what it can do without."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from typing import Any, Literal
+
+from tfgrpo.seeding import derive_seed
+from tfgrpo.types import ChatRequest
+
+Feature = Literal["json_schema", "json_object", "logprobs", "n", "max_tokens", "seed"]
+
+# What in the words of a 400 shows that a feature is meant.
+_NAMED: dict[Feature, str] = {
+    "max_tokens": "max_completion_tokens",
+    "seed": r"\bseed\b",
+    "json_schema": "response_format|json|schema",
+    "json_object": "response_format|json",
+    "logprobs": "logprob",
+    "n": r"\bn\b",
+}
+# Dropped only if named. Without "max_tokens" the limit has its newer name, and stays.
+_ESSENTIAL: tuple[Feature, ...] = ("max_tokens", "seed")
+
+
+def body_of(model: str, request: ChatRequest, dropped: Collection[Feature]) -> dict[str, Any]:
+    """The request's parameters; everything is explicit, because endpoints differ in defaults."""
+    params = request.params
+    length = "max_completion_tokens" if "max_tokens" in dropped else "max_tokens"
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        length: params.max_tokens,
+    }
+    if params.stop:
+        body["stop"] = list(params.stop)
+    if params.seed is not None and "seed" not in dropped:
+        # Some servers keep seeds in a signed 32-bit integer.
+        body["seed"] = derive_seed(params.seed, "rollout", request.first_index) & 0x7FFFFFFF
+    asked = _asked(request, dropped)
+    if "n" in asked:
+        body["n"] = request.n
+    if "logprobs" in asked:
+        body["logprobs"] = True
+    if "json_schema" in asked:
+        schema = json.loads(json.dumps(request.json_schema, default=dict))
+        strict = {"name": "reply", "strict": True, "schema": schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": strict}
+    elif "json_object" in asked:
+        body["response_format"] = {"type": "json_object"}
+    return body
+
+
+def _asked(request: ChatRequest, dropped: Collection[Feature]) -> list[Feature]:
+    """The optional features that this request uses, those first that are dropped first."""
+    wanted: list[Feature] = []
+    if request.json_schema is not None:
+        wanted += ["json_schema"] if "json_schema" not in dropped else ["json_object"]
+    if request.detail:
+        wanted.append("logprobs")
+    if request.n > 1:
+        wanted.append("n")
+    return [feature for feature in wanted if feature not in dropped]
+
+
+def next_to_drop(words: str, request: ChatRequest, dropped: Collection[Feature]) -> Feature | None:
+    """What to do without after a 400 that said `words`: what it names, else what is optional."""
+    asked = _asked(request, dropped)
+    for feature in (*_ESSENTIAL, *asked):
+        if feature in dropped:
+            continue
+        if re.search(_NAMED[feature], words, re.IGNORECASE):
+            return feature
+    return asked[0] if asked else None

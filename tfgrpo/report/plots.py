@@ -1,0 +1,79 @@
+"""Figures. Byte-stable: no dates, fixed ids; one colour for each arm everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tfgrpo.types import Estimate
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; lines also differ in dashes.
+COLOURS = {
+    "base": "#000000",
+    "placebo": "#E69F00",
+    "learned": "#0072B2",
+    "empty": "#999999",
+    "fewshot": "#009E73",
+}
+DASHES = {"base": (4, 2), "placebo": (1, 1), "learned": (1, 0), "empty": (2, 2), "fewshot": (6, 2)}
+
+
+def pass_at_k_figure(
+    curves: Mapping[str, Mapping[int, Estimate]], caption: str, paths: Sequence[Path]
+) -> None:
+    """pass@k against k (log scale) with pointwise 95% bands, one curve for each arm.
+
+    Labels stand at the curves' ends, so that no legend has to be matched by colour.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+
+    with mpl.rc_context({"svg.hashsalt": "tfgrpo", "font.size": 10}):
+        figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
+        ends: list[tuple[float, str]] = []
+        ks: list[int] = []
+        for name, curve in curves.items():
+            ks = sorted(curve)
+            colour = COLOURS.get(name, "#CC79A7")
+            axes.plot(
+                ks, [curve[k].value for k in ks], color=colour, lw=2, marker="o", ms=3,
+                dashes=DASHES.get(name, (1, 0)),
+            )  # fmt: skip
+            axes.fill_between(
+                ks, [curve[k].low for k in ks], [curve[k].high for k in ks],
+                color=colour, alpha=0.15, lw=0,
+            )  # fmt: skip
+            ends.append((curve[ks[-1]].value, name))
+        for height, name in _spread(ends, 0.05):
+            axes.annotate(
+                name, (ks[-1], height), xytext=(6, 0), textcoords="offset points",
+                color=COLOURS.get(name, "#CC79A7"), va="center", fontweight="bold",
+            )  # fmt: skip
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(FixedLocator(ks))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticklabels([str(k) for k in ks])
+        axes.set_xlim(ks[0], ks[-1] * 1.6)
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_xlabel("k (samples)")
+        axes.set_ylabel("pass@k (unbiased)")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(caption, loc="left", fontsize=9, color="#444444", wrap=True)
+        for path in paths:
+            metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+            figure.savefig(path, dpi=160, metadata=metadata)
+        plt.close(figure)
+
+
+def _spread(ends: Sequence[tuple[float, str]], gap: float) -> list[tuple[float, str]]:
+    """Labels moved apart by at least `gap`, lowest first."""
+    placed: list[tuple[float, str]] = []
+    for height, name in sorted(ends):
+        placed.append((max(height, placed[-1][0] + gap) if placed else height, name))
+    over = placed[-1][0] - 1.0 if placed else 0.0
+    return [(h - max(0.0, over), name) for h, name in placed]
