@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import console, options
+from cli.pool import workers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,7 +62,7 @@ def bench(
     plan: list[tuple[str, int | None, str]] = [("base", None, "base")]
     for seed, folder in enumerate(learned):
         plan += [("placebo", seed, f"placebo:{folder}"), ("learned", seed, str(folder))]
-    with _workers(jobs) as pool, console.progress() as progress:
+    with workers(jobs) as pool, console.progress() as progress:
         bar = progress.add_task("Bench", total=seeds + len(plan), note="")
 
         def over(what: str) -> None:
@@ -97,19 +94,6 @@ def bench(
     )
 
 
-@contextmanager
-def _workers(jobs: int) -> Iterator[Executor]:
-    """Processes of one thread each, which on a pocket model outrun threads; or none at all."""
-    if jobs == 1:
-        with ThreadPoolExecutor(1) as here:
-            yield here
-        return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=console.be_quiet) as pool:
-        yield pool
-
-
 def _folder(root: Path, name: str, seed: int | None) -> Path:
     return root / (name if seed is None else f"{name}-{seed}")
 
@@ -125,7 +109,7 @@ def _learn(folder: Path, flags: list[str], preset_name: str) -> None:
     with (
         sessions.open_run(folder, spec, "learn") as opened,
         wiring.session(folder / sessions.CALLS, spec.budget, spec.price) as models,
-        learning_watch(spec) as watch,
+        learning_watch(spec, models.meter) as watch,
     ):
         sessions.run_learning(spec, opened, models, watch)
 
@@ -153,7 +137,7 @@ def _evaluate(
     with (
         sessions.open_run(folder, spec, "eval") as opened,
         wiring.session(folder / sessions.CALLS, spec.budget, spec.price) as models,
-        evaluation_watch(spec, f"Evaluating {name}") as watch,
+        evaluation_watch(spec, models.meter, f"Evaluating {name}") as watch,
     ):
         outcomes = sessions.run_evaluation(spec, opened, models, watch)
         ledger = Ledger.from_json(opened.read_json("ledger.json"))

@@ -59,7 +59,7 @@ def evaluate(
         "sampling.max_tokens": max_tokens, "model.max_connections": max_connections, "seed": seed,
     }  # fmt: skip
     pocket = model in (None, "abacus") and config is None
-    defaults = {**(POCKET if pocket else {}), **_learned_under(policy)}
+    defaults = {**(POCKET if pocket else {}), **_trained_under(model), **_learned_under(policy)}
     spec = load(EvalSpec, config, options.overrides(flags, more), defaults)
     if dry_run:
         typer.echo(to_toml(spec), nl=False)
@@ -68,7 +68,7 @@ def evaluate(
     with sessions.open_run(folder, spec, "eval") as opened:
         with (
             wiring.session(folder / sessions.CALLS, spec.budget, spec.price) as models,
-            evaluation_watch(spec) as watch,
+            evaluation_watch(spec, models.meter) as watch,
         ):
             try:
                 outcomes = sessions.run_evaluation(spec, opened, models, watch)
@@ -105,6 +105,16 @@ def _learned_under(policy: str | None) -> dict[str, Any]:
 
     shared = ("tasks", "model", "pack", "reward", "sampling", "price")
     return {key: value for key, value in RunDir.open(path).config.items() if key in shared}
+
+
+def _trained_under(model: str | None) -> dict[str, Any]:
+    """The same for the folder of a training run, whose weights are the model."""
+    if not model or not (Path(model) / "weights").is_dir():
+        return {}
+    from tfgrpo.runs import RunDir
+
+    shared = ("tasks", "pack", "reward", "sampling")
+    return {key: value for key, value in RunDir.open(Path(model)).config.items() if key in shared}
 
 
 def modes_table(outcomes: object) -> object:

@@ -81,7 +81,7 @@ def learn(
             console.note(console.safe(notice))
         with (
             wiring.session(folder / sessions.CALLS, spec.budget, spec.price) as models,
-            learning_watch(spec) as watch,
+            learning_watch(spec, models.meter) as watch,
         ):
             try:
                 library = sessions.run_learning(spec, opened, models, watch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tfgrpo.runs import RunDir
+    from tfgrpo.types import Usage
 
 app = typer.Typer(no_args_is_help=True, help="List runs and show one.")
 
@@ -45,26 +46,45 @@ def show(run: Annotated[Path, typer.Argument()], json: options.Json = False) -> 
         console.print_json({"config": opened.config, "steps": steps, "ledger": ledger})
         return
     if steps:
+        own = "entries" if "entries" in steps[0]["metrics"] else "entropy"
         rows = [
             (s["step"], f"{s['reward_mean']:.3f}", s["groups"].get("mixed", 0),
-             int(s["metrics"]["entries"]), s["failures"])
+             f"{s['metrics'].get(own, 0):.4g}", s["failures"])
             for s in steps
         ]  # fmt: skip
-        columns = ("step", "reward", "informative", "lessons", "failures")
+        named = {"entries": "lessons", "entropy": "token entropy"}[own]
+        columns = ("step", "reward", "informative", named, "failures")
         console.show(console.table(console.safe(run), columns, rows))
     console.show(ledger_table(opened))
 
 
 def ledger_table(run: RunDir) -> Table:
-    """Calls and tokens by phase."""
-    from tfgrpo.ledger import Ledger
+    """Calls, tokens, FLOPs and dollars by phase; the last two only where they are known."""
+    from tfgrpo.ledger import Ledger, Price, flops, update_flops
 
-    path = run.file("ledger.json")
-    ledger = Ledger.from_json(run.read_json("ledger.json")) if path.exists() else Ledger()
-    rows = [
-        (name, console.count(u.calls), console.count(u.prompt_tokens),
-         console.count(u.cached_tokens), console.count(u.completion_tokens), f"{u.seconds:.1f}")
-        for name, u in ledger.rows()
-    ]  # fmt: skip
-    columns = ("phase", "calls", "prompt tokens", "of these cached", "generated", "seconds")
-    return console.table("What it cost", columns, rows)
+    def read(name: str) -> dict[str, Any]:
+        return run.read_json(name) if run.file(name).exists() else {}
+
+    ledger, sizes = Ledger.from_json(read("ledger.json")), read("parameters.json")
+    price = Price(**(run.config.get("price") or {}))
+
+    def work(phase: str, usage: Usage) -> float:
+        if phase == "total":
+            return sum(work(p, u) for p, u in ledger.by_phase.items())
+        if phase == "train":
+            return update_flops(usage.prompt_tokens, sizes.get(phase, 0))
+        return flops(usage, sizes.get(phase, 0))
+
+    rows = []
+    for name, usage in ledger.rows():
+        paid = price.cost(usage)
+        rows.append(
+            (name, console.count(usage.calls), console.count(usage.prompt_tokens),
+             console.count(usage.cached_tokens), console.count(usage.completion_tokens),
+             f"{usage.seconds:.1f}", console.count(work(name, usage)) if sizes else "unknown",
+             "unknown" if paid is None else f"{paid:.4f}")
+        )  # fmt: skip
+    columns = ("phase", "calls", "prompt tokens", "of these cached", "generated", "seconds",
+               "FLOPs", "US dollars")  # fmt: skip
+    shown = len(columns) - (all(row[-1] == "unknown" for row in rows))
+    return console.table("What it cost", columns[:shown], [row[:shown] for row in rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,6 +104,13 @@ def run_learning(
     tasks = learning_tasks(spec, bench)
     hold(run, BlockPolicy(made.model, made.pack), tasks)
     writer = StepWriter(run)
+    reflector = models.parameters(spec.reflector or spec.model)
+    sizes = {
+        "rollout": models.parameters(spec.model),
+        "summarise": reflector,
+        "compare": reflector,
+        "consolidate": models.parameters(spec.editor or spec.reflector or spec.model),
+    }
     limits = wiring.library_limits(spec.limits)
     library = replay(run.read_rows(OPS), limits, models.token_counter())
 
@@ -118,7 +125,7 @@ def run_learning(
     try:
         return asyncio.run(landed(go()))
     finally:
-        write_ledger(run)
+        write_ledger(run, sizes)
 
 
 def run_evaluation(
@@ -155,11 +162,11 @@ def run_evaluation(
         work = evaluate(chosen, tasks, gold_grader(bench.reward), sampling, keep)
         asyncio.run(landed(work))
     finally:
-        write_ledger(run)
+        write_ledger(run, {"evaluate": models.parameters(spec.model)})
     ordered = [groups[task.task_id] for task in tasks]
     outcomes = tuple(outcome_of(group) for group in ordered)
-    _write_rows(run, SAMPLES, [sample_row(group) for group in ordered])
-    _write_rows(run, OUTCOMES, outcomes)
+    write_rows(run, SAMPLES, [sample_row(group) for group in ordered])
+    write_rows(run, OUTCOMES, outcomes)
     return outcomes
 
 
@@ -182,7 +189,7 @@ def hold(run: RunDir, policy: Policy, tasks: Sequence[Task]) -> None:
     run.ensure_row(BEGAN, 0, {"policy_id": policy.policy_id, "tasks": fingerprint(given)})
 
 
-def _write_rows(run: RunDir, name: str, rows: Sequence[object]) -> None:
+def write_rows(run: RunDir, name: str, rows: Sequence[object]) -> None:
     run.write_text(name, "".join(f"{canonical_json(row)}\n" for row in rows))
 
 
@@ -210,14 +217,18 @@ def read_outcomes(run: RunDir) -> tuple[TaskOutcome, ...]:
     )  # fmt: skip
 
 
-def write_ledger(run: RunDir) -> Ledger:
-    """What the run cost over all its sessions, summed over the calls that it has stored."""
+def write_ledger(run: RunDir, parameters: Mapping[str, int]) -> Ledger:
+    """What the run cost over all its sessions, summed over the calls that it has stored.
+
+    `parameters` are those of the model that serves each phase, 0 where they are not known.
+    """
     path = run.path / CALLS
     if not path.is_file():
         return Ledger()
     with CallStore(path) as store:
         ledger = sum((Ledger({p: u}) for p, u in store.usage_by_phase().items()), Ledger())
     run.write_json("ledger.json", ledger.to_json())
+    run.write_json("parameters.json", {k: n for k, n in parameters.items() if n})
     return ledger
 
 

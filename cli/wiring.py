@@ -93,12 +93,11 @@ def build_backend(spec: config.ModelSpec) -> ChatModel:
         case config.AbacusSpec():
             from tfgrpo.llm.transformers_local import TransformersChat
 
-            if not (abacus_path() / "config.json").is_file():
-                raise ConfigError(
-                    "The weights of Abacus are not in this installation; run: tfgrpo abacus train."
-                )
             return TransformersChat(
-                str(abacus_path()), "cpu", max_batch_rows=spec.max_batch_rows, threads=_threads()
+                weights_of(spec),
+                "cpu",
+                max_batch_rows=spec.max_batch_rows,
+                threads=pocket_threads(),
             )
         case config.TransformersSpec():
             from tfgrpo.llm.transformers_local import TransformersChat
@@ -118,7 +117,18 @@ def build_backend(spec: config.ModelSpec) -> ChatModel:
             )
 
 
-def _threads() -> int | None:
+def weights_of(spec: config.AbacusSpec | config.TransformersSpec) -> str:
+    """Folder or Hub id of a model's weights. Raises ConfigError if Abacus has none here."""
+    if isinstance(spec, config.TransformersSpec):
+        return spec.path
+    if not (abacus_path() / "config.json").is_file():
+        raise ConfigError(
+            "The weights of Abacus are not in this installation; run: tfgrpo abacus train."
+        )
+    return str(abacus_path())
+
+
+def pocket_threads() -> int | None:
     """Torch's threads for a pocket model: more than the idle cores make it many times slower."""
     return None if "OMP_NUM_THREADS" in os.environ else max(1, min(2, os.cpu_count() or 1))
 
@@ -144,13 +154,21 @@ class Models:
         self._price = Price(price.prompt, price.cached, price.completion)
         self._build = build
         self._built: dict[str, ChatModel] = {}
+        self._sizes: dict[str, int] = {}
         self._backends: list[ChatModel] = []
 
     def get(self, spec: config.ModelSpec) -> ChatModel:
         key = spec.model_dump_json()
         if key not in self._built:
-            self._built[key] = self.wrap(self._build(spec), _connections(spec))
+            backend = self._build(spec)
+            self._built[key] = self.wrap(backend, _connections(spec))
+            self._sizes[key] = getattr(backend, "parameters", 0)
         return self._built[key]
+
+    def parameters(self, spec: config.ModelSpec) -> int:
+        """Weights of a model in this process; 0 of an endpoint, where nobody knows."""
+        self.get(spec)
+        return self._sizes[spec.model_dump_json()]
 
     def wrap(self, backend: ChatModel, connections: int) -> ChatModel:
         self._backends.append(backend)
@@ -232,5 +250,6 @@ def _written_directly(
 def placebo_for(
     library: ExperienceLibrary, model: ChatModel, pack: PromptPack, count: TokenCounter, seed: int
 ) -> BlockPolicy:
-    """The placebo that matches a library in tokens."""
-    return BlockPolicy(model, pack, placebo_block(pack, count(library.render()), count, seed))
+    """The placebo that matches a library in tokens; every library has a text of its own."""
+    own = derive_seed(seed, library.fingerprint)
+    return BlockPolicy(model, pack, placebo_block(pack, count(library.render()), count, own))

@@ -9,9 +9,12 @@ GroupKind = Literal["mixed", "all_pass", "all_fail", "constant", "insufficient"]
 
 
 def centred(rewards: Sequence[float]) -> tuple[float, ...]:
-    """A_i = r_i - mean(r). Assumes one group, i.e. all rewards of one task under one policy."""
-    if not rewards:
-        return ()
+    """A_i = r_i - mean(r), exactly 0 without spread, where the mean may differ by a rounding.
+
+    Assumes one group, i.e. all rewards of one task under one policy.
+    """
+    if not rewards or max(rewards) == min(rewards):
+        return (0.0,) * len(rewards)
     mean = sum(rewards) / len(rewards)
     return tuple(r - mean for r in rewards)
 

@@ -9,6 +9,7 @@ Tasks and models can be written as one string instead of a table:
 
     abacus                    the model in the package    {kind = "abacus"}
     hf/Qwen/Qwen3-0.6B        transformers, id or folder  {kind = "transformers", path = ...}
+    runs/train-1              what a training run made    {kind = "transformers", path = ...}
     openai/gpt-5-mini         the OpenAI API              {kind = "openai", model = ...}
     NAME@http://host:8000/v1  any compatible endpoint     {kind = "openai", model, base_url}
 
@@ -139,8 +140,12 @@ def parse_model(text: str) -> dict[str, Any]:
         return {"kind": "openai", "model": rest}
     if source == "hf" and rest:
         return {"kind": "transformers", "path": rest}
+    for folder in (Path(text) / "weights", Path(text)):
+        if (folder / "config.json").is_file() and (folder / "tokenizer_config.json").is_file():
+            return {"kind": "transformers", "path": str(folder)}
     raise ConfigError(
-        f"{text!r} names no model; write abacus, hf/PATH-OR-ID, openai/NAME or NAME@http://URL."
+        f"{text!r} names no model; write abacus, the folder of a training run, hf/PATH-OR-ID, "
+        "openai/NAME or NAME@http://URL."
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from tfgrpo.protocols import Policy, Reward
 from tfgrpo.rewards.table import vote_scores
+from tfgrpo.seeding import derive_seed
 from tfgrpo.types import (
     ChatRequest,
     Completion,
@@ -67,6 +68,7 @@ async def sample_group(
     """Draw and grade one group. Neighbouring rollouts with equal prompts share one request."""
     prompts = [policy.render(task, index) for index in range(sampling.n)]
     runs = [list(run) for _, run in groupby(range(sampling.n), key=lambda i: prompts[i])]
+    sampling = replace(sampling, params=own_stream(sampling.params, task.task_id))
     replies = await asyncio.gather(
         *(policy.model.complete(_request(prompts[run[0]], run, sampling)) for run in runs)
     )
@@ -85,6 +87,17 @@ async def sample_group(
         elif isinstance(score, Failure):
             failures.append(FailedRollout(*key, score, shown))
     return RolloutGroup(task, tuple(rollouts), tuple(failures))
+
+
+def own_stream(params: SamplingParams, *labels: object) -> SamplingParams:
+    """The settings under a child seed.
+
+    Samplers draw rollout i of equal seeds from equal random numbers. Under one seed for all tasks
+    the replies to different tasks would vary together, and intervals over tasks would be too short.
+    """
+    if params.seed is None:
+        return params
+    return replace(params, seed=derive_seed(params.seed, *labels))
 
 
 def _request(prompt: Prompt, run: Sequence[int], sampling: Sampling) -> ChatRequest:

@@ -27,6 +27,8 @@ from tfgrpo.storage import append_line, is_json, take_lock, whole_length, write_
 
 SCHEMA = 1
 CLOCK_KEYS = frozenset({"seconds"})
+FREE_KEYS = frozenset({"budget"})
+"""Settings that say when a run stops, not what it does: they may be others when it is resumed."""
 
 
 class RunDir:
@@ -105,9 +107,15 @@ class RunDir:
         return dict(self._manifest()["config"])
 
     def check_config(self, config: Mapping[str, Any]) -> None:
-        """Raise RunError, naming the keys that differ, unless `config` equals the run's own."""
-        given = json.loads(canonical_json(config))
-        problems = differences(self.config, given)
+        """Raise RunError, naming the keys that differ, unless `config` equals the run's own.
+
+        Budgets may differ: that is how a run that met one goes on.
+        """
+
+        def binding(settings: Mapping[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in settings.items() if key not in FREE_KEYS}
+
+        problems = differences(binding(self.config), binding(json.loads(canonical_json(config))))
         if problems:
             raise RunError(
                 f"{self.path} was made with another configuration ({'; '.join(problems)}); "

@@ -96,13 +96,16 @@ def test_every_control_can_be_evaluated(learned: Path, tmp_path: Path, policy: s
     assert json.loads(done.stdout)["summary"]["n_samples"] == 16
 
 
-def test_a_spent_budget_stops_with_its_own_code_and_can_be_raised_by_a_new_run(
-    tmp_path: Path,
-) -> None:
-    flags = ("--limit", "8", "--batch-size", "4", "--epochs", "1", "--set", "budget.max_tokens=500")
+def test_a_spent_budget_stops_with_its_own_code_and_a_raised_one_resumes(tmp_path: Path) -> None:
+    shape = ("--limit", "8", "--batch-size", "4", "--epochs", "1")
+    flags = (*shape, "--set", "budget.max_tokens=500")
     stopped = tfgrpo("learn", "--run", tmp_path / "r", *flags, code=3)
     assert "budget of 500 tokens" in stopped.stderr
     assert str(tmp_path / "r") in stopped.stderr.replace("\n", "")
+    tfgrpo("learn", "--run", tmp_path / "r", *shape)
+    tfgrpo("learn", "--run", tmp_path / "whole", *shape)
+    resumed, whole = (load_library(tmp_path / name) for name in ("r", "whole"))
+    assert resumed.fingerprint == whole.fingerprint
 
 
 def test_the_bench_leaves_table_figure_and_runs(tmp_path: Path) -> None:

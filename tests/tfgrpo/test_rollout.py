@@ -18,6 +18,7 @@ from tfgrpo.rollout import (
     Grader,
     Sampling,
     gold_grader,
+    own_stream,
     sample_group,
     sample_groups,
     vote_grader,
@@ -81,7 +82,8 @@ def test_equal_prompts_share_one_request() -> None:
     sampling = Sampling(6, PARAMS, "evaluate", detail=True)
     group = draw(BlockPolicy(model, PACK, "[E1] hint"), sampling=sampling)
     messages = PACK.render("solve", library="[E1] hint", question="question a")
-    assert model.calls == [ChatRequest(messages, PARAMS, 6, 0, "evaluate", detail=True)]
+    params = own_stream(PARAMS, "a")
+    assert model.calls == [ChatRequest(messages, params, 6, 0, "evaluate", detail=True)]
     assert [r.index for r in group.rollouts] == list(range(6))
     assert group.c == 1
 
@@ -246,3 +248,32 @@ def test_failed_replies_have_no_vote() -> None:
     model = ScriptedModel(lambda r, i: Failure("empty", "") if i < 3 else "7")
     group = draw(BlockPolicy(model, PACK), vote_grader(lambda task, text: text, 0.5))
     assert (group.rewards, len(group.failures)) == ((1.0,), 3)
+
+
+# randomness ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SeedRecorder:
+    """Remembers the seed of every request."""
+
+    seen: list[int | None]
+    model_id: str = "recorder"
+
+    async def complete(self, request: ChatRequest) -> tuple[Completion, ...]:
+        self.seen.append(request.params.seed)
+        return tuple(Completion("4", "stop") for _ in range(request.n))
+
+
+def test_tasks_do_not_share_their_random_numbers() -> None:
+    """Else the styles drawn for all tasks vary together, and intervals over tasks are too short."""
+    model = SeedRecorder([])
+    for name in ("a", "b", "a"):
+        asyncio.run(sample_group(BlockPolicy(model, PACK), task(name), GRADER, Sampling(2, PARAMS)))
+    first, second, again = model.seen
+    assert first == again
+    assert first != second
+
+
+def test_no_seed_stays_no_seed() -> None:
+    assert own_stream(SamplingParams(seed=None), 1) == SamplingParams(seed=None)

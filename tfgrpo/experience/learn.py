@@ -28,9 +28,9 @@ from tfgrpo.experience.library import Applied, EditContext, ExperienceLibrary, S
 from tfgrpo.experience.reflect import Advantage, Reflector, compare
 from tfgrpo.prompts import PromptPack
 from tfgrpo.protocols import ChatModel
-from tfgrpo.rollout import Grader, Sampling, sample_group
-from tfgrpo.seeding import derive_rng, derive_seed
-from tfgrpo.types import EMPTY, RolloutGroup, SamplingParams, StepRecord, Task
+from tfgrpo.rollout import Grader, Sampling, own_stream, sample_group
+from tfgrpo.seeding import derive_rng
+from tfgrpo.types import EMPTY, RolloutGroup, StepRecord, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,10 @@ async def _step(
     on_group: OnGroup,
 ) -> Step:
     number, epoch = position
-    sampling = replace(learner.sampling, params=fresh(learner.sampling.params, number))
-    editor = replace(learner.editor, params=fresh(learner.editor.params, number))
+    # Without the step in the seed, a later epoch under an unchanged library would see its first
+    # replies again.
+    sampling = replace(learner.sampling, params=own_stream(learner.sampling.params, number))
+    editor = replace(learner.editor, params=own_stream(learner.editor.params, number))
     policy = ContextPolicy(learner.model, learner.pack, library, learner.dropout, learner.seed)
 
     async def one(task: Task) -> tuple[RolloutGroup, Advantage | None]:
@@ -116,7 +118,7 @@ async def _step(
         on_group(group, kind)
         if kind != "mixed":
             return group, None
-        own = fresh(learner.reflector.params, number, task.task_id)
+        own = own_stream(learner.reflector.params, number, task.task_id)
         return group, await compare(group, library, replace(learner.reflector, params=own))
 
     results = await asyncio.gather(*(one(task) for task in batch))
@@ -137,16 +139,6 @@ async def _step(
         metrics=_metrics(candidates, consolidation, applied),
     )
     return Step(record, policy.policy_id, groups, advantages, consolidation, applied)
-
-
-def fresh(params: SamplingParams, *labels: object) -> SamplingParams:
-    """The settings under a seed of its own.
-
-    Without the step in it, a later epoch under an unchanged library would see its first replies.
-    """
-    return (
-        params if params.seed is None else replace(params, seed=derive_seed(params.seed, *labels))
-    )
 
 
 def _candidates(groups: Sequence[RolloutGroup], advantages: Sequence[Advantage]) -> list[Candidate]:

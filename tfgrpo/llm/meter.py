@@ -42,6 +42,11 @@ class Meter:
     def total(self) -> Usage:
         return sum(self.usage.values(), Usage())
 
+    @property
+    def usd(self) -> float:
+        """US dollars spent at known prices; calls without a price count as nothing."""
+        return self._usd
+
     def enter(self) -> None:
         """Admit one call, or raise BudgetStop."""
         total, limit = self.total, self.budget

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tfgrpo.errors import ConfigError
-from tfgrpo.types import ChatRequest, Completion, Failure
+from tfgrpo.types import ChatRequest, Completion, Failure, Message
 
 IDENTITY = ("*.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -63,13 +64,16 @@ class TransformersChat:
                 "save one with it, or choose an instruction-tuned model."
             )
 
-        def decode(ids: Any) -> str:
+        def decode(ids: Sequence[int]) -> str:
             return str(tokenizer.decode(ids, skip_special_tokens=True))
 
         engine = Engine(model, decode, end_tokens(model, tokenizer), rows)
         longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.parameters = sum(p.numel() for p in model.parameters())
         self._tokenizer = tokenizer
-        self._worker = Worker(engine, Encoder(tokenizer, longest), threads)
+        self._encoder = Encoder(tokenizer, longest)
+        self.decode = decode
+        self._worker = Worker(engine, self._encoder, threads)
         # The worker does not refer back to this object, so forgetting it ends the thread as well.
         self._finalizer = weakref.finalize(self, self._worker.stop)
 
@@ -84,6 +88,10 @@ class TransformersChat:
     def count_tokens(self, text: str) -> int:
         """Tokens of plain text, without any chat markers."""
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def prompt_tokens(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """The token ids that a prompt becomes by the chat template, reply header included."""
+        return self._encoder.tokens(messages)
 
     def close(self) -> None:
         """Stop the worker; calls still waiting raise `BackendError`. May be called twice."""

@@ -77,3 +77,43 @@ def _spread(ends: Sequence[tuple[float, str]], gap: float) -> list[tuple[float, 
         placed.append((max(height, placed[-1][0] + gap) if placed else height, name))
     over = placed[-1][0] - 1.0 if placed else 0.0
     return [(h - max(0.0, over), name) for h, name in placed]
+
+
+def training_figure(
+    rewards: Sequence[float], entropies: Sequence[float], caption: str, paths: Sequence[Path]
+) -> None:
+    """Accuracy and token entropy (nats) of the training rollouts against the step, one above the
+    other, so that neither hides behind the other's axis.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    with mpl.rc_context({"svg.hashsalt": "tfgrpo", "font.size": 10}):
+        figure, (top, bottom) = plt.subplots(
+            2, 1, figsize=(7.2, 5.2), sharex=True, layout="constrained"
+        )
+        for axes, values, name, colour in (
+            (top, rewards, "accuracy of rollouts", "#0072B2"),
+            (bottom, entropies, "token entropy (nats)", "#D55E00"),
+        ):
+            axes.plot(range(len(values)), values, color=colour, lw=1, alpha=0.4)
+            axes.plot(range(len(values)), _smoothed(values), color=colour, lw=2)
+            axes.set_ylabel(name)
+            axes.set_ylim(bottom=0)
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+        bottom.set_xlabel("step")
+        top.set_title(caption, loc="left", fontsize=9, color="#444444", wrap=True)
+        for path in paths:
+            metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+            figure.savefig(path, dpi=160, metadata=metadata)
+        plt.close(figure)
+
+
+def _smoothed(values: Sequence[float], width: int = 5) -> list[float]:
+    """Means over the step and its neighbours, `width` in all and fewer at the ends."""
+    half = width // 2
+    windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
+    return [sum(window) / len(window) for window in windows]

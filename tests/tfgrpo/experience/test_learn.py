@@ -32,7 +32,7 @@ from tests.tfgrpo.experience.world import (
 from tfgrpo.config import Gold, LearnSpec
 from tfgrpo.experience.edits import Add, Delete, Keep, Merge, Modify, SetStatus
 from tfgrpo.experience.guard import clean
-from tfgrpo.experience.learn import batches, fresh
+from tfgrpo.experience.learn import batches
 from tfgrpo.experience.library import ExperienceLibrary, Limits, replay
 from tfgrpo.experience.replies import render_operations
 from tfgrpo.llm.cache import CachedModel, CallStore
@@ -188,11 +188,6 @@ def test_an_epoch_under_an_unchanged_library_draws_fresh_rollouts(folder: Path) 
     assert not steps[-1].library.log
     seeds = {(text_of(r), r.params.seed) for r in world.asked("rollout")}
     assert len(seeds) == 12
-
-
-def test_seeds_stay_with_the_server_where_it_gives_them() -> None:
-    assert fresh(SamplingParams(seed=None), 1) == SamplingParams(seed=None)
-    assert fresh(SamplingParams(seed=1), 1) != fresh(SamplingParams(seed=1), 2)
 
 
 def test_a_run_goes_on_from_its_first_open_step_as_if_it_had_not_stopped() -> None:

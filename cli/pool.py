@@ -1,0 +1,24 @@
+"""Worker processes for commands that make many runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+
+from cli import console
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[Executor]:
+    """Processes of one thread each, which on a pocket model outrun threads; or none at all."""
+    if jobs == 1:
+        with ThreadPoolExecutor(1) as here:
+            yield here
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=console.be_quiet) as pool:
+        yield pool
