@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from cli import abacus, bench, doctor, evaluate, experiences, learn, runs, tasks
+from cli import (
+    abacus,
+    bench,
+    doctor,
+    evaluate,
+    experiences,
+    imitate,
+    learn,
+    methods,
+    runs,
+    sweep,
+    tasks,
+    train,
+)
 from cli.console import err, safe
 from tfgrpo.errors import TfgrpoError
 
@@ -23,8 +36,12 @@ app = typer.Typer(
     ),
 )
 app.command("learn")(learn.learn)
+app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("bench")(bench.bench)
+app.command("imitate")(imitate.imitate)
+app.command("sweep")(sweep.sweep)
+app.command("methods")(methods.methods)
 app.add_typer(experiences.app, name="experiences")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(runs.app, name="runs")
