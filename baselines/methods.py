@@ -265,13 +265,14 @@ METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}
 
 POCKET: Table = {
     "tasks": {"kind": "procedural", "families": ["sum", "product", "sort", "countdown"]},
-    "model": {"kind": "abacus"},
+    "model": {"kind": "abacus", "max_batch_rows": 128},
     "pack": "abacus",
     "steps": 50,
     "prompts": 16,
     "group_size": 16,
     "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160},
     "optimiser": {"lr": 1e-4},
+    "micro_tokens": 2048,
     "train_limit": 800,
 }
 """Settings under which the pocket model trains for a few minutes on one core."""

@@ -21,7 +21,8 @@ def rollout_metrics(groups: Sequence[RolloutGroup], batch: TokenBatch) -> dict[s
     """Figures on the rollouts, before any update. Entropies are nats per token.
 
     `entropy` is the mean over tokens, `entropy_response` over replies of their own mean (which is
-    what arXiv 2505.22617 plots); `mode_entropy` is over strategies, within data sets.
+    what arXiv 2505.22617 plots); `mode_entropy` is over strategies, within data sets, and
+    `style/DATASET/MODE` is a strategy's share of its data set's replies.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     if not rollouts:
@@ -41,7 +42,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup], batch: TokenBatch) -> dict[s
         "covariance": _mean(cov),
         "covariance_top": _mean(cov[: math.ceil(TOP_COVARIANCE * len(cov))]),
         "answers": sum(len({r.score.answer for r in g.rollouts}) for g in groups) / len(groups),
-        "mode_entropy": _modes(groups),
+        **_styles(groups),
     }
     if batch.planning is not None and bool((batch.planning & mask).any()):
         found["entropy_planning"] = _mean(H[batch.planning & mask])
@@ -53,14 +54,22 @@ def _mean(values: torch.Tensor) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _modes(groups: Sequence[RolloutGroup]) -> float:
-    """Entropy of the strategies, weighted over data sets by their samples."""
+def _styles(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """Shares of the strategies, and their entropy, weighted over data sets by their samples."""
     seen: dict[str, Counter[str]] = {}
     for group in groups:
-        modes = seen.setdefault(group.task.dataset, Counter())
-        modes.update(str(r.score.mode) for r in group.rollouts)
+        modes = [r.score.mode for r in group.rollouts if r.score.mode is not None]
+        seen.setdefault(group.task.dataset, Counter()).update(modes)
     total = sum(modes.total() for modes in seen.values())
-    return sum(m.total() / total * mode_entropy(m.values()) for m in seen.values() if m)
+    if not total:
+        return {}
+    found = {
+        f"style/{dataset}/{mode}": count / modes.total()
+        for dataset, modes in sorted(seen.items())
+        for mode, count in sorted(modes.items())
+    }
+    spread = sum(m.total() / total * mode_entropy(m.values()) for m in seen.values() if m)
+    return {"mode_entropy": spread, **found}
 
 
 class Tally:

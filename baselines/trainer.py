@@ -206,7 +206,9 @@ class Trainer:
         model = module.model
         if self.spec.precision != "float32":
             model = deepcopy(model).to(getattr(torch, self.spec.precision))
-        return TransformersChat.of(model, self.world.tokenizer, name)
+        return TransformersChat.of(
+            model, self.world.tokenizer, name, self.spec.model.max_batch_rows
+        )
 
     def policy(self, chat: ChatModel) -> BlockPolicy:
         return BlockPolicy(self.world.wrap(chat), self.world.pack)

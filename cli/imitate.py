@@ -13,7 +13,8 @@ import typer
 from cli import console, options
 
 if TYPE_CHECKING:
-    from baselines.imitation import Demonstration, World
+    from baselines.demonstrations import Demonstration
+    from baselines.imitation import World
     from baselines.imitation_config import ImitateSpec
     from cli.training import OnStep
     from tfgrpo.prompts import PromptPack
@@ -88,7 +89,8 @@ def build_world(spec: ImitateSpec) -> World:
     """Model, problems and source of `spec`. Raises ConfigError or RunError if something is off."""
     import torch
 
-    from baselines.imitation import World, take_all
+    from baselines.demonstrations import take_all
+    from baselines.imitation import World
     from baselines.imitation_config import Distil, Rejection
     from cli import wiring
     from tfgrpo.config import TransformersSpec

@@ -27,6 +27,10 @@ def methods(
         columns = ("method", "what it is", "updates", "source")
         console.show(console.table("", columns, rows, text=True))
         console.note("In full: tfgrpo methods NAME    Train: tfgrpo train --method NAME")
+        console.note(
+            "Without gradient RL: tfgrpo imitate --source rejection:RUN, expert_iteration, diverse "
+            "or distil:LIBRARY"
+        )
         return
     one = described(chosen[0])
     console.show(f"{one['name']}: {one['title']}\n{one['note']}".rstrip())

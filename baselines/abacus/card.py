@@ -18,7 +18,16 @@ from tfgrpo.protocols import ChatModel
 from tfgrpo.seeding import derive_rng, derive_seed
 from tfgrpo.tasks.families import FAMILIES
 from tfgrpo.tasks.procedural import FamilyReward, ProceduralTasks
-from tfgrpo.types import ChatRequest, Completion, Failure, Message, SamplingParams, Score, Task
+from tfgrpo.types import (
+    ChatRequest,
+    Completion,
+    Failure,
+    Message,
+    SamplingParams,
+    Score,
+    Split,
+    Task,
+)
 
 MAX_TOKENS = 192
 
@@ -211,10 +220,13 @@ async def _summarising(model: ChatModel, tasks: Sequence[Task], rng: Random) -> 
     )
 
 
-async def measure(model: ChatModel, size: Size, seed: int) -> Card:
-    """All figures of the card, on test problems. Chance at comparing is one in four."""
+async def measure(model: ChatModel, size: Size, seed: int, split: Split = "test") -> Card:
+    """All figures of the card. Chance at comparing is one in four.
+
+    Whoever changes the recipe looks at dev; the card that is published is of test.
+    """
     tasks = ProceduralTasks(corpus.FAMILY_NAMES).tasks(
-        "test", size.problems * len(corpus.FAMILY_NAMES), derive_seed(seed, "card")
+        split, size.problems * len(corpus.FAMILY_NAMES), derive_seed(seed, "card")
     )
     few = tasks[: max(16, len(tasks) // 4)]
     rng = derive_rng(seed, "card")

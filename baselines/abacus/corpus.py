@@ -5,6 +5,7 @@
     compare      problem + scored attempts      -> the lesson that separates right from wrong
     consolidate  library + candidate lessons    -> operations on the library
     direct       problems                       -> some lesson, written without any attempt
+    index        library                        -> what each entry says and its id (a scaffold)
     drill        a list of small number facts   -> (a scaffold for arithmetic)
 
 All prompts are rendered by the `abacus` prompt pack, the one that is used in experiments. In
@@ -25,6 +26,7 @@ from baselines.abacus.lessons import (
     idle_lesson,
     lesson,
     method,
+    read_lesson,
     topic_and_method,
 )
 from baselines.abacus.solvers import PRIOR, SOLVERS
@@ -57,6 +59,7 @@ class Mixture:
     compare: float = 0.13
     consolidate: float = 0.10
     direct: float = 0.01
+    index: float = 0.05
     drill: float = 0.0
     easy: float = 0.0
 
@@ -77,7 +80,7 @@ def easy_instance(family: str, rng: Random) -> Instance:
         rng.shuffle(terms)
         return {"terms": terms}
     if family == "product":
-        return {"number": rng.randint(11, 99), "digit": rng.randint(2, 9)}
+        return {"number": rng.randint(11, 999), "multiplier": rng.randint(2, 9)}
     if family == "sort":
         return {"numbers": rng.sample(range(1, 1000), rng.choice((3, 4)))}
     return draw_instance(family, rng)
@@ -126,7 +129,7 @@ def _solve(rng: Random, easy: float = 0.0) -> Document:
     family = rng.choice(FAMILY_NAMES)
     instance = (easy_instance if rng.random() < easy else draw_instance)(family, rng)
     told = rng.random()
-    if told < 0.30:
+    if told < 0.25:
         style, lessons = draw_style(family, rng), []
     elif told < 0.50:
         style, lessons = draw_style(family, rng), other_lessons(family, rng.randint(1, 6), rng)
@@ -281,8 +284,13 @@ def editing_reason(text: str, own: Sequence[tuple[str, str]]) -> str:
     """
     winner = topic_and_method(text)
     known = [(i, topic_and_method(entry)) for i, entry in own]
-    said = [f"{i} says {parts[1]}" for i, parts in known if parts is not None]
     assert winner is not None
+    styles = {i: read_lesson(entry) for i, entry in own}
+    said = [
+        f"{parts[1]} in {i} {'agrees' if styles[i] == read_lesson(text) else 'differs'}"
+        for i, parts in known
+        if parts is not None
+    ]
     return f"{winner[0]}: {winner[1]}; {' and '.join(said) or 'nothing yet'}"
 
 
@@ -309,6 +317,20 @@ def _direct(rng: Random) -> Document:
     messages = PACK.render("direct", questions="\n".join(questions), limit="1", max_words="32")
     text = lesson(family, rng.choice(_teachable(family)), rng)
     return Document("direct", messages, operations({"op": "add", "text": text}))
+
+
+def _index(rng: Random) -> Document:
+    """Finding the id of what an entry says, many times over: the hard part of editing."""
+    lessons = [
+        lesson(f, rng.choice(_teachable(f)), rng) if rng.random() < 0.7 else idle_lesson(rng)
+        for f in rng.choices(FAMILY_NAMES, k=rng.randint(2, 8))
+    ]
+    entries = numbered(lessons, rng)
+    known = [(i, topic_and_method(text)) for i, text in entries]
+    said = [f"{parts[0]}: {parts[1]} in {i}" for i, parts in known if parts is not None]
+    rng.shuffle(said)
+    prompt = f"Index\n{library_lines(entries)}"
+    return Document("index", (Message("user", prompt),), "; ".join(said) or "nothing yet")
 
 
 def _fact(rng: Random) -> str:
@@ -342,6 +364,7 @@ _WRITERS = {
     "compare": _compare,
     "consolidate": _consolidate,
     "direct": _direct,
+    "index": _index,
     "drill": _drill,
 }
 
@@ -358,6 +381,6 @@ def mixture_at(progress: float) -> Mixture:
     Editing a library is the hardest skill, and it is learned fast once lessons are understood.
     """
     early = max(0.0, 1 - progress / 0.5)
-    late = 0.35 if progress > 0.5 else 0.0
+    late = 0.3 if progress > 0.4 else 0.0
     base = Mixture()
     return replace(base, drill=0.3 * early, easy=0.5 * early, consolidate=base.consolidate + late)

@@ -58,21 +58,28 @@ def sum_places(instance: Instance, rng: Random) -> str:
     return "\n".join([*lines, f"{'+'.join(map(str, parts))}={total}", _final(total)])
 
 
-# products of a three-digit number and a digit --------------------------------------------------
+# products of a three-digit and a two-digit number ----------------------------------------------
+
+
+def _factors(instance: Instance) -> tuple[int, list[int]]:
+    """The number, and the multiplier's parts by place: 26 is 6 and 20."""
+    number, multiplier = instance["number"], instance["multiplier"]
+    parts = (multiplier % 10, multiplier // 10 * 10)
+    return number, [part for part in parts if part]
 
 
 def product_once(instance: Instance, rng: Random) -> str:
-    return _final(instance["number"] * instance["digit"])
+    return _final(instance["number"] * instance["multiplier"])
 
 
 def product_doubling(instance: Instance, rng: Random) -> str:
-    number, digit = instance["number"], instance["digit"]
+    number, multiplier = instance["number"], instance["multiplier"]
     lines, value, weight = [], number, 1
-    total = number if digit % 2 else 0
-    while weight * 2 <= digit:
+    total = number if multiplier % 2 else 0
+    while weight * 2 <= multiplier:
         weight, value = weight * 2, value * 2
         lines.append(f"double {value}")
-        if digit & weight:
+        if multiplier & weight:
             if total:
                 lines.append(f"{total}+{value}={total + value}")
             total += value
@@ -80,29 +87,26 @@ def product_doubling(instance: Instance, rng: Random) -> str:
 
 
 def product_columns(instance: Instance, rng: Random) -> str:
-    """Digit by digit with the carry kept in the head: it is never written down."""
-    number, digit = instance["number"], instance["digit"]
-    puts, carry = [], 0
-    for character in reversed(str(number)):
-        value = int(character) * digit + carry
-        puts.append(f"{character} put {value % 10}")
-        carry = value // 10
-    return "\n".join([", ".join(puts), _final(number * digit)])
+    """Row by row and digit by digit; the carries are kept in the head, and so is the addition."""
+    number, parts = _factors(instance)
+    lines = []
+    for part in parts:
+        digit, puts, carry = part // 10 or part, [], 0
+        for character in reversed(str(number)):
+            value = int(character) * digit + carry
+            puts.append(f"{character} put {value % 10}")
+            carry = value // 10
+        lines.append(f"by {digit}: {', '.join(puts)}")
+    return "\n".join([*lines, _final(number * instance["multiplier"])])
 
 
 def product_places(instance: Instance, rng: Random) -> str:
-    number, digit = instance["number"], instance["digit"]
-    lines, total = [], 0
-    for place, character in enumerate(reversed(str(number))):
-        part = int(character) * 10**place
-        if not part:
-            continue
-        step = f"{part}*{digit}={part * digit}"
-        if total:
-            step += f", {total}+{part * digit}={total + part * digit}"
-        total += part * digit
-        lines.append(step)
-    return "\n".join([*lines, _final(total)])
+    number, parts = _factors(instance)
+    made = [number * part for part in parts]
+    lines = [f"{number}*{part}={value}" for part, value in zip(parts, made, strict=True)]
+    if len(made) > 1:
+        lines.append(f"{made[0]}+{made[1]}={sum(made)}")
+    return "\n".join([*lines, _final(sum(made))])
 
 
 # sorting ----------------------------------------------------------------------------------------
@@ -214,24 +218,34 @@ def countdown_pairs(instance: Instance, rng: Random) -> str:
     return "\n".join([*lines, _final(rng.choice(outcomes).text)])
 
 
+def _needs(target: int, c: int) -> list[str]:
+    """What two other numbers may make for `c` to finish the job, worked out from the target."""
+    found = [f"{target}-{c}={target - c}" if target > c else f"{c}-{target}={c - target}"]
+    found.append(f"{target}+{c}={target + c}")
+    if target % c == 0:
+        found.append(f"{target}/{c}={target // c}")
+    return found
+
+
 def countdown_backward(instance: Instance, rng: Random) -> str:
-    """Keeps one number, works out what two others must make, and looks which two do."""
+    """Keeps one number, works out what two others must make, and tries the pair that comes closest.
+
+    Whatever it tries is worked out and checked; a near miss sends it on to the next need.
+    """
     target, numbers = instance["target"], instance["numbers"]
+    needs = [(keep, need) for keep, c in enumerate(numbers) for need in _needs(target, c)]
     lines: list[str] = []
-    for keep in rng.sample(range(4), 4):
-        c = numbers[keep]
-        needs = [target - c if target > c else c - target, target + c]
-        if target % c == 0:
-            needs.append(target // c)
-        lines.append(f"keep {c} need {'/'.join(map(str, needs))}")
-        pairs = list(combinations([n for i, n in enumerate(numbers) if i != keep], 2))
-        for a, b in rng.sample(pairs, len(pairs)):
-            steps = _pair_steps(a, b)
-            full = [e for s in steps for e in _combine(s, c) if e.value == target]
-            made = ",".join(str(s.value) for s in steps)
-            lines.append(f"{a},{b} make {made} {'yes' if full else 'no'}")
-            if full:
-                return "\n".join([*lines, _final(rng.choice(full).text)])
+    for keep, need in rng.sample(needs, len(needs)):
+        c, wanted = numbers[keep], int(need.partition("=")[2])
+        others = [n for i, n in enumerate(numbers) if i != keep]
+        steps = [s for a, b in combinations(others, 2) for s in _pair_steps(a, b)]
+        step = min(rng.sample(steps, len(steps)), key=lambda s: abs(s.value - wanted))
+        hit = step.value == wanted
+        said = f"keep {c} need {need} try {step.text}={step.value}"
+        lines.append(f"{said} {'yes' if hit else 'no'}")
+        if hit:
+            full = [e for e in _combine(step, c) if e.value == target]
+            return "\n".join([*lines, _final(rng.choice(full).text)])
     raise AssertionError("every drawn target can be reached from three of the numbers")
 
 

@@ -11,9 +11,11 @@ import copy
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -45,6 +47,14 @@ class Recipe:
     weight_decay: float = 0.01
     warmup: float = 0.01
     decay: float = 0.3
+    begin: float = 0.0  # where in the curriculum; a run that goes on from weights skips its start
+
+
+GO_ON: Mapping[str, Any] = MappingProxyType(
+    {"tokens": 32_000_000, "begin": 0.5, "warmup": 0.03, "decay": 0.5, "muon_lr": 0.012,
+     "adam_lr": 1.6e-3}
+)  # fmt: skip
+"""What a recipe changes for a run that goes on from weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +126,16 @@ class Trainer:
         device: str = "cpu",
         compiled: bool = False,
         tokenizer: PreTrainedTokenizerFast | None = None,
+        weights: Path | None = None,
     ) -> None:
         self.recipe = recipe
         self.device = torch.device(device)
         self.replica = dist.get_rank() if dist.is_initialized() else 0
         self.tokenizer = tokenizer or build_tokenizer(recipe)
-        self.model = build_model(recipe, self.tokenizer).to(self.device)
+        self.model = build_model(recipe, self.tokenizer)
+        if weights is not None:
+            self.model.load_state_dict(LlamaForCausalLM.from_pretrained(weights).state_dict())
+        self.model = self.model.to(self.device)
         matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n]
         inside = {id(p) for p in matrices}
         others = [p for p in self.model.parameters() if id(p) not in inside]
@@ -186,7 +200,8 @@ class Trainer:
 
     def progress_at_pool(self) -> float:
         """The curriculum follows pools, not tokens, so that a resumed pool is drawn alike."""
-        return min(1.0, self.pool * 218_000 / self.recipe.tokens)
+        share = min(1.0, self.pool * 218_000 / self.recipe.tokens)
+        return self.recipe.begin + (1 - self.recipe.begin) * share
 
     def run(self, every: int = 50) -> Iterator[Progress]:
         started, window = time.monotonic(), []
@@ -243,12 +258,17 @@ class Trainer:
         self.tokenizer.save_pretrained(folder)
 
 
-def _replica(rank: int, recipe: Recipe, folder: str, device: str, compiled: bool) -> None:
+def _replica(
+    rank: int, recipe: Recipe, folder: str, device: str, compiled: bool, weights: Path | None
+) -> None:
     torch.set_num_threads(1)
     if recipe.replicas > 1:
         store = dist.FileStore(f"{folder}/rendezvous", recipe.replicas)  # type: ignore[attr-defined]
         dist.init_process_group("gloo", store=store, rank=rank, world_size=recipe.replicas)
-    trainer = Trainer(recipe, device, compiled, saved_tokenizer(Path(folder)))
+    tokenizer = saved_tokenizer(Path(folder))
+    if tokenizer is None and weights is not None:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(weights)
+    trainer = Trainer(recipe, device, compiled, tokenizer, weights)
     if rank == 0:
         trainer.tokenizer.save_pretrained(Path(folder) / TOKENIZER)
     checkpoint = Path(folder) / "checkpoint.pt"
@@ -267,10 +287,15 @@ def _replica(rank: int, recipe: Recipe, folder: str, device: str, compiled: bool
 
 
 def train(
-    recipe: Recipe, folder: Path, device: str = "cpu", compiled: bool = False
+    recipe: Recipe,
+    folder: Path,
+    device: str = "cpu",
+    compiled: bool = False,
+    weights: Path | None = None,
 ) -> Iterator[Progress]:
     """Train, or go on with, the run in `folder`, which ends with `weights/` in it.
 
+    A new run begins with random weights, or with those in the folder `weights` and their tokenizer.
     Yields progress as it is logged. Ending the iteration early ends the training at once; its last
     checkpoint stays.
     """
@@ -279,7 +304,10 @@ def train(
     log = folder / LOG
     seen = len(log.read_text().splitlines()) if log.exists() else 0
     context = spawn(
-        _replica, (recipe, str(folder), device, compiled), nprocs=recipe.replicas, join=False
+        _replica,
+        (recipe, str(folder), device, compiled, weights),
+        nprocs=recipe.replicas,
+        join=False,
     )
     try:
         ended = False

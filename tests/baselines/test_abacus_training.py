@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -178,6 +178,17 @@ def test_exported_weights_give_the_logits_of_the_trained_ones(run: Run, tmp_path
     with torch.no_grad():
         gap = model(ids).logits - run.trainer.model(ids).logits
     assert float(gap.abs().max()) < 0.1
+
+
+def test_a_run_can_go_on_from_weights_in_the_later_curriculum(run: Run, tmp_path: Path) -> None:
+    run.trainer.export(tmp_path)
+    recipe = replace(RECIPE, seed=5, begin=0.5)
+    again = Trainer(recipe, tokenizer=run.trainer.tokenizer, weights=tmp_path)
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(w, exported[n].float()) for n, w in weights(again).items())
+    assert again.progress_at_pool() == 0.5
+    again.pool = 10**6
+    assert again.progress_at_pool() == 1.0
 
 
 @pytest.mark.slow

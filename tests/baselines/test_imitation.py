@@ -15,23 +15,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.imitation import (
+from baselines.demonstrations import (
     Demonstration,
-    Student,
-    Watch,
-    World,
-    buckets,
     demonstrations,
     end_token,
-    gem_loss,
-    imitate,
-    reply_losses,
     select,
     spread,
     take_all,
-    token_losses,
-    token_weights,
 )
+from baselines.imitation import Watch, World, imitate
 from baselines.imitation_config import (
     POCKET,
     Distil,
@@ -41,6 +33,14 @@ from baselines.imitation_config import (
     ImitateSpec,
     Nll,
     Rejection,
+)
+from baselines.sft import (
+    Student,
+    buckets,
+    gem_loss,
+    reply_losses,
+    token_losses,
+    token_weights,
 )
 from tfgrpo.errors import BackendError, BudgetStop, ConfigError
 from tfgrpo.llm.meter import Budget, Meter, MeteredModel
@@ -157,7 +157,7 @@ def test_losses_are_those_of_reply_tokens_alone(
     loss: Nll | Gem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every row by itself, through the model's own logits, is the oracle; chunks do not matter."""
-    monkeypatch.setattr("baselines.imitation.CHUNK", 3)
+    monkeypatch.setattr("baselines.sft.CHUNK", 3)
     model = tiny()
     expected = []
     for d in BATCH:

@@ -14,8 +14,8 @@ import typer
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from baselines.imitation import Student
 from baselines.imitation_config import ImitateSpec
+from baselines.sft import Student
 from cli.imitate import imitate
 from tfgrpo.config import LearnSpec, parse_model
 from tfgrpo.errors import BudgetStop, ConfigError, RunError

@@ -1,4 +1,4 @@
-"""Sums of three numbers, and products of a three-digit number with a single digit."""
+"""Sums of three numbers, and products of a three-digit and a two-digit number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _draw_sum(rng: Random) -> Instance:
 
 
 def _draw_product(rng: Random) -> Instance:
-    return {"number": rng.randint(100, 999), "digit": rng.randint(3, 9)}
+    return {"number": rng.randint(100, 999), "multiplier": rng.randint(12, 99)}
 
 
 def _total(instance: Instance) -> int:
@@ -28,7 +28,7 @@ def _total(instance: Instance) -> int:
 
 
 def _product(instance: Instance) -> int:
-    return int(instance["number"] * instance["digit"])
+    return int(instance["number"] * instance["multiplier"])
 
 
 def read_number(text: str) -> str | None:
@@ -85,10 +85,10 @@ SUM = Family(
 
 PRODUCT = Family(
     name="product",
-    title="products of a three-digit number and a digit",
+    title="products of a three-digit and a two-digit number",
     draw=_draw_product,
-    key=lambda i: f"{i['number']}*{i['digit']}",
-    prompt=lambda i: f"What is {i['number']}*{i['digit']}?",
+    key=lambda i: f"{i['number']}*{i['multiplier']}",
+    prompt=lambda i: f"What is {i['number']}*{i['multiplier']}?",
     answer=lambda i: str(_product(i)),
     read=read_number,
     grade=lambda i, text: _grade(_product(i), text, product_mode(text)),
