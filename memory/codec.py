@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, cast
 
+from memory.embed import normalised
 from memory.errors import InvalidCase
 from memory.types import KINDS, STATES, VERDICTS, Case, Content, Parent, View
 
@@ -31,14 +31,9 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def normalise_question(text: str) -> str:
-    """Questions that differ only in Unicode form, case or spacing are the same question."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
 def content_key(content: Content) -> str:
     """Hash of what makes two cases copies of each other."""
-    question = normalise_question(content.question)
+    question = normalised(content.question)
     return sha256(
         canonical_json([content.ns, content.kind, question, content.plan, content.outcome])
     )
@@ -56,7 +51,7 @@ def encode_case(case: Case) -> str:
 def decode_case(text: str, *, seq: int, created: float, updated: float) -> Case:
     data = json.loads(text)
     data["parents"] = parents_of(data["parents"])
-    data["tags"] = tuple(data["tags"])
+    data["tags"], data["also_items"] = tuple(data["tags"]), tuple(data["also_items"])
     return Case(**data, seq=seq, created=created, updated=updated)
 
 

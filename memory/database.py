@@ -38,8 +38,11 @@ class Database:
         self._patience = patience
         self._lock = threading.RLock()
         self._process = os.getpid()
+        if mode not in ("rw", "ro", "frozen"):
+            raise StoreError(f"There is no mode {mode!r}; use rw, ro or frozen.")
         with self._told():
             self._connection = self._connect(folder)
+            self._identity = self._stat()
             try:
                 self._prepare()
             except BaseException:
@@ -53,6 +56,8 @@ class Database:
             if connection.in_transaction:
                 yield connection
                 return
+            if self.mode == "frozen" and self._stat() != self._identity:
+                raise StoreError(f"{self.path} was written since it was frozen; open it again.")
             connection.execute("BEGIN")
             try:
                 yield connection
@@ -97,11 +102,14 @@ class Database:
         if target.exists():
             raise StoreError(f"{target} exists; choose another file for the backup.")
         with self._exclusive() as connection:
-            copy = sqlite3.connect(target)
+            partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            partial.unlink(missing_ok=True)
+            copy = sqlite3.connect(partial)
             try:
                 connection.backup(copy)
             finally:
                 copy.close()
+            partial.replace(target)
 
     def close(self) -> None:
         with self._lock:
@@ -113,6 +121,14 @@ class Database:
             raise StoreError("This store was opened before a fork; open it again in the child.")
         with self._lock, self._told():
             yield self._connection
+
+    def _stat(self) -> tuple[int, int, int]:
+        """Changes whenever the file is written or replaced; zeros before there is one."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return 0, 0, 0
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _connect(self, folder: Path) -> sqlite3.Connection:
         if self.mode == "rw":
@@ -183,6 +199,10 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise _sentence(self.path, error) from error
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be used ({error}); mend that.") from error
+        except OverflowError as error:
+            raise StoreError(f"No number in a store reaches 2^63 ({error}); give one.") from error
 
 
 def _sentence(path: Path, error: sqlite3.Error) -> StoreError:

@@ -322,7 +322,10 @@ def random_pair_cosines(vectors: F32, *, pairs: int, seed: int) -> NDArray[np.fl
         rng = np.random.default_rng(seed)
         left = rng.integers(n, size=pairs)
         right = (left + rng.integers(1, n, size=pairs)) % n
-    return np.einsum("pd,pd->p", vectors[left], vectors[right], dtype=np.float64)
+    cosines: NDArray[np.float64] = np.einsum(
+        "pd,pd->p", vectors[left], vectors[right], dtype=np.float64
+    )
+    return cosines
 
 
 def probe(embedder: Embedder) -> F32:

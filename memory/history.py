@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from memory.codec import decode_case, encode_case, sha256
+from memory.credit import Utility
 from memory.rows import write_case
-from memory.types import Case, Event, Utility
+from memory.types import Case, Event
 from memory.utility import fold_utilities
 
 _EVENT = "seq, ts, actor, op, case_id, before_json, after_json, after_sha, reason, run_id"
@@ -19,6 +20,9 @@ _LATEST = """SELECT h.case_id, h.seq, h.ts, h.op, h.after_json, h.after_sha, f.t
           WHERE seq <= ? AND case_id IS NOT NULL GROUP BY case_id) AS s
     JOIN history AS h ON h.seq = s.last JOIN history AS f ON f.seq = s.first
     ORDER BY h.case_id"""
+
+_SHAS = """SELECT case_id, after_sha FROM history WHERE after_sha IS NOT NULL AND seq IN
+    (SELECT MAX(seq) FROM history WHERE seq <= ? AND case_id IS NOT NULL GROUP BY case_id)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def digest_of(shas: Mapping[int, str], utilities: Mapping[int, Utility]) -> str:
         digest.update(f"{number} {shas[number]}\n".encode())
     for number in sorted(shas.keys() & utilities.keys()):
         u = utilities[number]
-        digest.update(f"{number} {u.n} {u.mean!r} {u.m2!r} {u.reward!r}\n".encode())
+        digest.update(f"{number} {u.n} {u.mean!r} {u.m2!r}\n".encode())
     return digest.hexdigest()
 
 
@@ -131,6 +135,11 @@ def replay(connection: sqlite3.Connection, seq: int) -> StoreState:
     folded = fold_utilities(connection, seq)
     utilities = {number: u for number, u in folded.items() if number in shas}
     return StoreState(seq, cases, shas, utilities)
+
+
+def digest_at(connection: sqlite3.Connection, seq: int) -> str:
+    """The digest of the state after event `seq`, without reading any case."""
+    return digest_of(dict(connection.execute(_SHAS, (seq,))), fold_utilities(connection, seq))
 
 
 def _decoded(row: tuple[Any, ...]) -> tuple[int, str | None, Case | None]:

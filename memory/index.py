@@ -75,7 +75,7 @@ class NumpyIndex:
 
     @property
     def dim(self) -> int:
-        return self._vectors.shape[1]
+        return int(self._vectors.shape[1])
 
     @property
     def ids(self) -> I64:
@@ -224,20 +224,25 @@ def checked(ids: Iterable[int], vectors: F32, dim: int, present: I64) -> tuple[I
         raise ValueError("ids are 0 or above.")
     if len(np.unique(new)) < len(new) or np.isin(new, present).any():
         raise ValueError("an id is there already; remove it before adding its new vector.")
-    lengths = np.linalg.norm(rows, axis=1)
-    if not (np.abs(lengths - 1) <= UNIT).all():
-        raise ValueError("vectors must be finite and of length 1; scale them first.")
+    _require_unit(rows)
     return new, rows
 
 
 def checked_queries(queries: F32, k: int, dim: int) -> F32:
-    """Raises ValueError unless queries are finite rows (q, dim) and k >= 0."""
+    """Raises ValueError unless queries are unit rows (q, dim) and k >= 0."""
     rows = np.ascontiguousarray(queries, dtype=np.float32)
-    if rows.ndim != 2 or rows.shape[1] != dim or not np.isfinite(rows).all():
-        raise ValueError(f"queries must be finite rows of {dim} numbers, not {rows.shape}.")
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise ValueError(f"queries must be rows of {dim} numbers, not {rows.shape}.")
+    _require_unit(rows)
     if k < 0:
         raise ValueError("k is 0 or above.")
     return rows
+
+
+def _require_unit(rows: F32) -> None:
+    # Written so that a NaN fails, too.
+    if not (np.abs(np.linalg.norm(rows, axis=1) - 1) <= UNIT).all():
+        raise ValueError("vectors must be finite and of length 1; scale them first.")
 
 
 Index = TypeVar("Index", NumpyIndex, FaissIndex)
@@ -317,7 +322,10 @@ def load(cls: type[Index], folder: Path, *, fingerprint: str, seq: int) -> Index
             raise StaleIndex(f"its {name} is {getattr(manifest, name)}, not {value}")
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise StaleIndex("its vectors were damaged")
-    return cls.from_bytes(data, manifest.dim, manifest.count)
+    try:
+        return cls.from_bytes(data, manifest.dim, manifest.count)
+    except (RuntimeError, ValueError) as error:
+        raise StaleIndex("its vectors cannot be read") from error
 
 
 def load_or_build(

@@ -10,12 +10,13 @@ from typing import Any
 
 from memory.codec import content_key, parents_of
 from memory.errors import CaseNotFound, DuplicateCase, InvalidCase
-from memory.types import Case, CaseFilter, Content
+from memory.types import Case, CaseFilter, Content, Parent
 
-_PLAIN = tuple(f.name for f in fields(Case) if f.name not in ("parents", "tags", "pinned"))
-_COLUMNS = (*_PLAIN, "tags", "pinned")
+_LISTS = ("tags", "also_items")
+_PLAIN = tuple(f.name for f in fields(Case) if f.name not in ("parents", "pinned", *_LISTS))
+_COLUMNS = (*_PLAIN, *_LISTS, "pinned")
 _STORED = (*_COLUMNS, "content_key", "sha")
-_EQUAL = ("kind", "outcome", "item_id", "dataset", "split", "run_id", "pinned")
+_EQUAL = ("kind", "outcome", "dataset", "split", "run_id", "pinned")
 _PARENTS = """(SELECT json_group_array(json_array(parent, relation)) FROM lineage
     WHERE child = cases.id)"""
 _SELECT = f"SELECT {', '.join(_COLUMNS)}, {_PARENTS} FROM cases"
@@ -26,7 +27,7 @@ _UPSERT = (
 _ANCESTORS = """WITH RECURSIVE up (id) AS (
         SELECT parent FROM lineage WHERE child = :child
         UNION SELECT parent FROM lineage JOIN up ON child = up.id)
-    SELECT 1 FROM up WHERE id = :child"""
+    SELECT 1 FROM up WHERE id = :sought"""
 
 
 def new_id(connection: sqlite3.Connection) -> int:
@@ -37,7 +38,8 @@ def new_id(connection: sqlite3.Connection) -> int:
 def write_case(connection: sqlite3.Connection, case: Case, sha: str) -> None:
     """Make the row and the lineage of a case say what `case` says."""
     values: list[Any] = [getattr(case, name) for name in _PLAIN]
-    values += [json.dumps(case.tags, ensure_ascii=False), int(case.pinned)]
+    values += [json.dumps(getattr(case, name), ensure_ascii=False) for name in _LISTS]
+    values.append(int(case.pinned))
     connection.execute(_UPSERT, (*values, content_key(case), sha))
     connection.execute("DELETE FROM lineage WHERE child = ?", (case.id,))
     connection.executemany(
@@ -58,7 +60,8 @@ def read_cases(
     connection: sqlite3.Connection, wanted: CaseFilter, after: int, limit: int | None
 ) -> list[Case]:
     """Cases with an id above `after` that match, by id; at most `limit`."""
-    where, values = ["id > ?"], [after]
+    where = ["id > ?"]
+    values: list[Any] = [after]
     if wanted.ns is not None:
         where.append("(ns = ? OR substr(ns, 1, ?) = ?)")
         below = wanted.ns + "/"
@@ -69,6 +72,11 @@ def read_cases(
         if getattr(wanted, name) is not None:
             where.append(f"{name} = ?")
             values.append(getattr(wanted, name))
+    if wanted.item_id is not None:
+        where.append(
+            "(item_id = ? OR EXISTS (SELECT 1 FROM json_each(also_items) WHERE value = ?))"
+        )
+        values += [wanted.item_id, wanted.item_id]
     if wanted.tag is not None:
         where.append("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)")
         values.append(wanted.tag)
@@ -82,6 +90,7 @@ def matches(case: Case, wanted: CaseFilter) -> bool:
     return (
         case.state in wanted.states
         and (wanted.ns is None or f"{case.ns}/".startswith(f"{wanted.ns}/"))
+        and wanted.item_id in (None, case.item_id, *case.also_items)
         and (wanted.tag is None or wanted.tag in case.tags)
         and all(getattr(wanted, n) in (None, getattr(case, n)) for n in _EQUAL)
     )
@@ -109,10 +118,32 @@ def refuse_copy(connection: sqlite3.Connection, case: Case) -> None:
             )
 
 
+def descends(connection: sqlite3.Connection, case_id: int, ancestor: int) -> bool:
+    """Whether `ancestor` is this case or one that it was made from, at any distance."""
+    return case_id == ancestor or bool(
+        connection.execute(_ANCESTORS, {"child": case_id, "sought": ancestor}).fetchone()
+    )
+
+
+def with_origins(
+    connection: sqlite3.Connection, case: Case, items: set[str | None], parents: Iterable[Parent]
+) -> dict[str, Any]:
+    """The origins of a case and of its copy, since a guard against leaks must see both.
+
+    A parent that was itself made from the case is left out.
+    """
+    new = {p for p in parents if not descends(connection, p.id, case.id)}
+    found = {*case.also_items, *items} - {None, case.item_id}
+    return {
+        "also_items": tuple(sorted(item for item in found if item is not None)),
+        "parents": tuple(sorted({*case.parents, *new})),
+    }
+
+
 def check_lineage(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
     """Raise InvalidCase if one of these cases has become its own ancestor."""
     for number in ids:
-        if connection.execute(_ANCESTORS, {"child": number}).fetchone():
+        if connection.execute(_ANCESTORS, {"child": number, "sought": number}).fetchone():
             raise InvalidCase(
                 f"Case {number} would be its own ancestor; leave out one of its parents."
             )
@@ -120,6 +151,7 @@ def check_lineage(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
 
 def _case(row: Sequence[Any]) -> Case:
     data = dict(zip(_COLUMNS, row, strict=False))
-    data["tags"] = tuple(json.loads(data["tags"]))
+    for name in _LISTS:
+        data[name] = tuple(json.loads(data[name]))
     data["pinned"] = bool(data["pinned"])
     return Case(**data, parents=parents_of(json.loads(row[-1])))

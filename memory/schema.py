@@ -23,7 +23,8 @@ _FIRST = (
         step INTEGER, rollout_id TEXT, group_id TEXT, model TEXT, prompt_sha TEXT, tokens INTEGER,
         tags TEXT NOT NULL,
         state TEXT NOT NULL CHECK (state IN ('active','archived','deleted')),
-        pinned INTEGER NOT NULL, seen_count INTEGER NOT NULL, version INTEGER NOT NULL,
+        pinned INTEGER NOT NULL, seen_count INTEGER NOT NULL,
+        also_items TEXT NOT NULL, version INTEGER NOT NULL,
         seq INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
         content_key TEXT NOT NULL, sha TEXT NOT NULL
     ) STRICT""",
@@ -69,8 +70,8 @@ _FIRST = (
     ) STRICT""",
     """CREATE TABLE retrieval_hits (
         retrieval_id INTEGER NOT NULL REFERENCES retrievals (id),
-        case_id INTEGER NOT NULL REFERENCES ids (id), rank INTEGER NOT NULL, sim REAL NOT NULL,
-        score REAL NOT NULL, shown INTEGER NOT NULL, util REAL, blocked_by TEXT,
+        case_id INTEGER NOT NULL REFERENCES ids (id), sim REAL NOT NULL, rank INTEGER,
+        score REAL, util REAL, reason TEXT,
         PRIMARY KEY (retrieval_id, case_id)
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX hits_case ON retrieval_hits (case_id)",
@@ -81,7 +82,7 @@ _FIRST = (
     ) STRICT""",
     """CREATE TABLE utility (
         case_id INTEGER PRIMARY KEY REFERENCES cases (id) ON DELETE CASCADE, n INTEGER NOT NULL,
-        mean REAL NOT NULL, m2 REAL NOT NULL, reward REAL NOT NULL
+        mean REAL NOT NULL, m2 REAL NOT NULL
     ) STRICT""",
 )
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from memory.credit import Utility
 
 Kind = Literal["case", "insight", "subtask", "tool"]
 CaseState = Literal["active", "archived", "deleted"]
@@ -76,13 +79,17 @@ class CaseIn(Content):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case(Content):
-    """A stored case. `id` is never given twice; `version` counts the events of this case."""
+    """A stored case. `id` is never given twice; `version` counts the events of this case.
+
+    `also_items` are the items of the copies that were merged into it, where they had another one.
+    """
 
     id: int
     uid: str
     state: CaseState = "active"
     pinned: bool = False
     seen_count: int = 1
+    also_items: tuple[str, ...] = ()
     version: int = 1
     seq: int = 0
     created: float = 0.0
@@ -91,7 +98,10 @@ class Case(Content):
 
 @dataclass(frozen=True, slots=True)
 class CaseFilter:
-    """What to list; None asks for nothing. `ns` includes the namespaces below it."""
+    """What to list; None asks for nothing.
+
+    `ns` includes the namespaces below it, `item_id` the items of merged copies.
+    """
 
     ns: str | None = None
     kind: Kind | None = None
@@ -162,15 +172,17 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A candidate of one retrieval. Only `shown` ones are credited; `blocked_by` names a guard."""
+    """A candidate of one retrieval.
+
+    `rank` counts the shown ones; None means not shown, hence not credited, for the `reason` given.
+    """
 
     case_id: int
-    rank: int
     sim: float
-    score: float
-    shown: bool
+    rank: int | None = None
+    score: float | None = None
     util: float | None = None
-    blocked_by: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +208,10 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a retrieval. `reward` None: no judge could tell, and nothing is credited.
+    """What came of a retrieval. `reward` None: no judge could tell, which is not a reward of 0.
 
-    `baseline` is the mean reward of the group's other rollouts, `advantage` what is credited to
-    each shown case; None where there is no group to compare with.
+    `advantage` is credited to each shown case; None credits nothing, as in a group without spread.
+    `baseline` is the mean reward of the group's other rollouts.
     """
 
     retrieval_id: int
@@ -211,25 +223,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CreditReport:
-    """`repeated` outcomes were stored before; `unknown` ones credit nothing."""
+    """`repeated` outcomes were stored before; `uncredited` ones had no advantage."""
 
     credited: int
     repeated: int
-    unknown: int
-
-
-@dataclass(frozen=True, slots=True)
-class Utility:
-    """Count, mean and sum of squared deviations of the advantages credited to one case.
-
-    `reward` is the mean reward of the same rollouts. With n = 0 no mean is defined and all are 0.
-    """
-
-    case_id: int
-    n: int = 0
-    mean: float = 0.0
-    m2: float = 0.0
-    reward: float = 0.0
+    uncredited: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class Mixture:
     compare: float = 0.13
     consolidate: float = 0.10
     direct: float = 0.01
-    index: float = 0.05
+    index: float = 0.0
     drill: float = 0.0
     easy: float = 0.0
 
@@ -382,5 +382,5 @@ def mixture_at(progress: float) -> Mixture:
     """
     early = max(0.0, 1 - progress / 0.5)
     late = 0.3 if progress > 0.4 else 0.0
-    base = Mixture()
+    base = Mixture(index=0.05)
     return replace(base, drill=0.3 * early, easy=0.5 * early, consolidate=base.consolidate + late)

@@ -28,23 +28,23 @@ def test_the_weights_are_small_enough_to_ship() -> None:
 
 
 def test_it_solves_some_problems_in_every_style_and_some_styles_are_better(card: Card) -> None:
-    assert 0.3 < card.pass_at_1 < 0.65
+    assert 0.3 < card.pass_at_1 < 0.6
     assert card.pass_at_64 > 0.9
-    assert sorted(family.gap for family in card.families.values())[2] > 0.4
+    assert min(family.gap for family in card.families.values()) > 0.25
     for family in card.families.values():
         assert all(share > 0.05 for share, _ in family.styles.values())
 
 
 def test_it_follows_lessons_in_unseen_words_and_ignores_others(card: Card) -> None:
     assert card.follows_new_sentence > 0.9
-    assert card.irrelevant_shift < 0.12
+    assert card.irrelevant_shift < 0.09
 
 
 def test_it_compares_and_edits(card: Card) -> None:
     assert card.summarises > 0.8
     assert card.compares > 0.7
     assert card.edits_valid > 0.9
-    assert card.edits_right > 0.55
+    assert card.edits_right > 0.8
 
 
 def test_the_card_prints_every_figure(card: Card) -> None:

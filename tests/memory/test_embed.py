@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.embed import (
-    PROBES,
     F32,
+    PROBES,
     Fingerprint,
     FingerprintMismatch,
     HashingEmbedder,

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from memory.embed import F32, unit_rows
 from memory.index import (
+    I64,
     MANIFEST,
     FaissIndex,
-    I64,
     Manifest,
     NumpyIndex,
     StaleIndex,
@@ -112,9 +112,10 @@ def test_what_cannot_be_compared_is_refused(kind: Kind) -> None:
     for bad in (0.0, np.nan, 1.0):
         with pytest.raises(ValueError, match="length 1"):
             index.add([5], np.full((1, 8), bad, np.float32))
-    with pytest.raises(ValueError, match="finite rows"):
-        index.search(np.full((1, 8), np.nan, np.float32), 1)
-    with pytest.raises(ValueError, match="finite rows"):
+    for bad in (0.0, np.nan, 1.0):
+        with pytest.raises(ValueError, match="length 1"):
+            index.search(np.full((1, 8), bad, np.float32), 1)
+    with pytest.raises(ValueError, match="rows of 8"):
         index.search(rows(1)[0], 1)
     with pytest.raises(ValueError, match="k is 0"):
         index.search(rows(1), -1)
