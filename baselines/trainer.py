@@ -103,7 +103,9 @@ class Trainer:
         if spec.lora is not None:
             model = _with_lora(model, spec)
         if spec.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
+            # Renamed in transformers 5; the old name warns.
+            enable = getattr(model, "activation_checkpointing_enable", None)
+            (enable or model.gradient_checkpointing_enable)()
             model.enable_input_require_grads()
         module = ReplyModel(model, spec.sampling.temperature)
         weights = [p for p in module.parameters() if p.requires_grad]

@@ -60,7 +60,7 @@ def weights(trainer: Trainer) -> Weights:
 
 
 def distance(a: Weights, b: Weights) -> float:
-    return max(float((a[name] - b[name]).abs().max()) for name in a)
+    return max(float((a[name] - b[name]).detach().abs().max()) for name in a)
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_what_is_exported_is_an_ordinary_model(tmp_path: Path) -> None:
     trainer.export(tmp_path / "weights")
     model, tokenizer = load_model(str(tmp_path / "weights"), "cpu", "float32")
     own = trainer.accelerator.unwrap_model(trainer.module).model
-    ids = torch.tensor([tokenizer("What is 12*3?")["input_ids"]])
-    assert torch.equal(model(input_ids=ids).logits, own(input_ids=ids).logits)
+    assert distance(dict(model.named_parameters()), dict(own.named_parameters())) == 0
     assert tokenizer.chat_template
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
 def test_adapters_leave_the_base_alone_and_are_merged_on_export(tmp_path: Path) -> None:
     pytest.importorskip("peft")
     trainer = trainer_of(spec_of("rloo", "steps=1", "lora={rank=4, alpha=8}"))
