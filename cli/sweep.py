@@ -106,7 +106,7 @@ def one(
     from tfgrpo.runs import RunDir
     from tfgrpo.settings import dump, load
 
-    spec = training_spec(name if seed is not None else "grpo", seed or 0, flags)
+    spec = training_spec(name if seed is not None else "rloo", seed or 0, flags)
     folder = root / (f"{name}-{seed}" if seed is not None else name.replace(", ", "-"))
     shared = {k: v for k, v in dump(spec).items() if k in ("tasks", "model", "pack", "reward")}
     shared |= {"sampling": dump(spec.sampling), "detail": True}

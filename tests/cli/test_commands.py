@@ -132,7 +132,7 @@ def test_help_and_version(cli: Cli) -> None:
         (["learn", "--set", "epochs"], "write KEY=VALUE"),
         (["learn", "--set", "epochs=none"], "epochs:"),
         (["learn", "--epochs", "0"], "epochs:"),
-        (["learn", "--model", "gpt"], "names no model; write abacus, hf/PATH-OR-ID"),
+        (["learn", "--model", "gpt"], "names no model; write abacus, the folder of a"),
         (["learn", "--tasks", "csv:x"], "names no tasks; write FAMILY,FAMILY"),
         (["learn", "--preset", "paper"], "no preset 'paper'; choose from default"),
         (["learn", "--evidence", "guess"], "'guess' is none of gold, vote"),

@@ -117,7 +117,8 @@ def test_a_bad_shorthand_is_one_problem() -> None:
     assert problems("tasks=sum,,countdown", "model=gpt") == [
         "tasks: 'sum,,countdown' names no tasks; write FAMILY,FAMILY or jsonl:PATH or "
         "hf:ID[:SUBSET] or gym:NAME.",
-        "model: 'gpt' names no model; write abacus, hf/PATH-OR-ID, openai/NAME or NAME@http://URL.",
+        "model: 'gpt' names no model; write abacus, the folder of a training run, hf/PATH-OR-ID, "
+        "openai/NAME or NAME@http://URL.",
     ]
 
 
