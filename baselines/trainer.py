@@ -8,6 +8,7 @@ every random draw has a seed of its own, so a resumed run equals one that was ne
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -311,6 +312,8 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Weights, optimiser, controllers and position; readable only by `load`."""
+        # It would warn at every checkpoint that a tied head is stored once.
+        logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
         self.accelerator.save_state(str(folder))
 
     def load(self, folder: Path) -> None:
