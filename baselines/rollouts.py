@@ -14,7 +14,7 @@ from baselines.objective.spec import Gae
 from baselines.planning import planning_tokens
 from baselines.rewards import training_reward
 from tfgrpo.advantage import is_informative
-from tfgrpo.errors import BackendError
+from tfgrpo.errors import BackendError, GradingError
 from tfgrpo.seeding import derive_rng
 from tfgrpo.types import Message, Rollout, RolloutGroup, Task
 
@@ -60,6 +60,7 @@ def to_batch(
     advantages: list[float] = []
     for number, group in enumerate(groups):
         own = _rewards(group, spec)
+        _must_suit(own, group, spec)
         lengths = [len(_tokens(r)) for r in group.rollouts]
         if not isinstance(spec.objective.estimator, Gae):
             advantages += estimate(spec.objective.estimator, GroupRewards(own, lengths))
@@ -89,6 +90,17 @@ def to_batch(
     )
 
 
+def _must_suit(rewards: Sequence[float], group: RolloutGroup, spec: TrainSpec) -> None:
+    """Raise GradingError if a part that is defined on 0 and 1 would get another reward."""
+    part = next((p for p in spec.objective.parts if p.binary), None)
+    if part is not None and not set(rewards) <= {0.0, 1.0}:
+        name = type(part).__name__
+        raise GradingError(
+            f"Task {group.task.task_id} has rewards other than 0 and 1, which {name} is not "
+            "defined for; choose grpo, dr-grpo, rloo or opo."
+        )
+
+
 def _tokens(rollout: Rollout) -> Sequence[int]:
     completion = rollout.completion
     if completion.token_ids is None or completion.logprobs is None:
@@ -108,7 +120,7 @@ def minibatches(batch: TokenBatch, count: int, seed: int, *labels: object) -> It
     groups: list[int] = batch.group.unique().tolist()
     derive_rng(seed, "minibatches", *labels).shuffle(groups)
     for part in range(min(count, len(groups))):
-        chosen = torch.tensor(groups[part::count])
+        chosen = torch.tensor(groups[part::count], device=batch.group.device)
         yield batch.rows(torch.isin(batch.group, chosen).nonzero()[:, 0])
 
 

@@ -1,8 +1,9 @@
 """The weights arm's loop: sample groups, settle a plan, take its gradient, repeat.
 
-One file for one process, DDP and FSDP: every process knows the whole batch as small tensors, and
-only passes through the model are shared out (by `accelerate`). A run is a function of its settings:
-every random draw has a seed of its own, so a resumed run equals one that was never stopped.
+One file for one process and for several (DDP): every process knows the whole batch as small
+tensors, and only passes through the model are shared out (by `accelerate`). A run is a function of
+its settings: every random draw has a seed of its own, so a resumed run equals one that was never
+stopped.
 """
 
 from __future__ import annotations
@@ -92,10 +93,16 @@ class Trainer:
         check_head(world.model)
         self.accelerator = Accelerator(
             mixed_precision=MIXED[spec.precision],
-            cpu=world.model.device.type == "cpu",
+            cpu=getattr(spec.model, "device", "auto") == "cpu" or not torch.cuda.is_available(),
             step_scheduler_with_optimizer=False,
             log_with=list(spec.trackers) or None,
         )
+        kind = self.accelerator.distributed_type
+        if kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+            raise ConfigError(
+                f"The sampler needs whole weights in every process, and {kind} shards them; launch "
+                "with plain data parallelism, or use lora for a larger model."
+            )
         model = world.model.float()  # master weights; precision is that of the passes
         self.reference: ReplyModel | None = None
         if spec.objective.requires("reference"):

@@ -95,8 +95,6 @@ def build_world(spec: ImitateSpec) -> World:
     from cli import wiring
     from tfgrpo.config import TransformersSpec
     from tfgrpo.errors import ConfigError
-    from tfgrpo.ledger import Price
-    from tfgrpo.llm.meter import Budget, Meter, MeteredModel
     from tfgrpo.llm.transformers_local import identify, load
     from tfgrpo.prompts import load_pack
     from tfgrpo.rollout import Grader, gold_grader
@@ -122,9 +120,6 @@ def build_world(spec: ImitateSpec) -> World:
     path = wiring.weights_of(spec.model)
     device = spec.model.device if isinstance(spec.model, TransformersSpec) else "cpu"
     model, tokenizer = load(path, device, "float32")
-    budget = spec.budget
-    meter = Meter(Budget(budget.max_tokens, budget.max_calls, budget.max_seconds, budget.max_usd))
-    price = Price(spec.price.prompt, spec.price.cached, spec.price.completion)
     return World(
         model=model,
         tokenizer=tokenizer,
@@ -134,7 +129,7 @@ def build_world(spec: ImitateSpec) -> World:
         grader=grader,
         groups=groups,
         teacher=teacher,
-        wrap=lambda chat: MeteredModel(chat, meter, price),
+        wrap=wiring.metering(spec.budget, spec.price),
         max_batch_rows=spec.model.max_batch_rows,
     )
 
@@ -208,7 +203,7 @@ def run_imitation(spec: ImitateSpec, run: RunDir, world: World) -> None:
     from baselines.imitation import Watch
     from baselines.imitation import imitate as fine_tune
     from cli.sessions import write_rows
-    from cli.training import STEPS, step_row, write_ledger
+    from cli.training import STEPS, used_row, write_ledger
 
     learned: list[dict[str, Any]] = []
 
@@ -221,7 +216,7 @@ def run_imitation(spec: ImitateSpec, run: RunDir, world: World) -> None:
     with imitation_watch(spec, len(world.tasks)) as (on_group, on_step):
         try:
             for step in fine_tune(spec, world, Watch(on_group, record)):
-                run.append(STEPS, step_row(step))
+                run.append(STEPS, used_row(step))
                 on_step(step)
         finally:
             write_ledger(run, sum(p.numel() for p in world.model.parameters()))

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def train(
     config: options.Config = None,
-    method: Annotated[str, typer.Option(help="As `tfgrpo methods` lists them.")] = "grpo",
+    method: Annotated[
+        str | None,
+        typer.Option(help="As `tfgrpo methods` lists them; default: grpo.", show_default=False),
+    ] = None,
     tasks: options.Tasks = None,
     model: options.Model = None,
     steps: Annotated[int | None, typer.Option(help="Rollout batches.", show_default=False)] = None,
@@ -55,8 +58,9 @@ def train(
         "sampling.top_p": top_p, "sampling.max_tokens": max_tokens, "seed": seed,
     }  # fmt: skip
     pocket = model in (None, "abacus") and config is None
-    defaults = merged(POCKET if pocket else {}, {**named(method).settings, "method": method})
-    spec = load(TrainSpec, config, options.overrides(flags, more), defaults)
+    name = method or named_in(config) or "grpo"
+    defaults = merged(POCKET if pocket else {}, named(name).settings)
+    spec = load(TrainSpec, config, [*options.overrides(flags, more), f"method={name!r}"], defaults)
     check(spec)
     if dry_run:
         typer.echo(to_toml(spec), nl=False)
@@ -66,6 +70,19 @@ def train(
     if not _is_chief():
         return
     report(folder, json)
+
+
+def named_in(config: Path | None) -> str | None:
+    """The method that a settings file names: its settings are the file's defaults."""
+    import tomllib
+
+    if config is None or not config.is_file():
+        return None
+    try:
+        found = tomllib.loads(config.read_text(encoding="utf-8")).get("method")
+    except ValueError:
+        return None  # what is wrong with the file is told where it is read in full
+    return found if isinstance(found, str) else None
 
 
 def train_in(folder: Path, spec: TrainSpec) -> None:

@@ -13,11 +13,10 @@ from baselines.config import TrainSpec
 from cli import wiring
 from cli.sessions import write_rows
 from tfgrpo.errors import BackendError, BudgetStop, ConfigError
-from tfgrpo.ledger import Ledger, Price
-from tfgrpo.llm.meter import Budget, Meter, MeteredModel
+from tfgrpo.ledger import Ledger
 from tfgrpo.prompts import load_pack
 from tfgrpo.rollout import gold_grader
-from tfgrpo.runs import RunDir
+from tfgrpo.runs import RunDir, step_row
 from tfgrpo.seeding import derive_seed
 from tfgrpo.settings import dump
 from tfgrpo.types import StepRecord, Usage
@@ -50,9 +49,6 @@ def build_trainer(spec: TrainSpec) -> Trainer:
     probes = bench.tasks.tasks("dev", probe, derive_seed(spec.seed, "probe")) if probe else ()
     path = wiring.weights_of(spec.model)
     model, tokenizer = load(path, "cpu", "float32")
-    budget = spec.budget
-    meter = Meter(Budget(budget.max_tokens, budget.max_calls, budget.max_seconds, budget.max_usd))
-    price = Price(spec.price.prompt, spec.price.cached, spec.price.completion)
     world = World(
         model=model,
         tokenizer=tokenizer,
@@ -61,7 +57,7 @@ def build_trainer(spec: TrainSpec) -> Trainer:
         tasks=tasks,
         probe=probes,
         grader=gold_grader(bench.reward),
-        wrap=lambda chat: MeteredModel(chat, meter, price),
+        wrap=wiring.metering(spec.budget, spec.price),
     )
     return Trainer(spec, world)
 
@@ -85,7 +81,7 @@ def run_training(spec: TrainSpec, run: RunDir | None, folder: Path, on_step: OnS
                 told = {"reward_mean": record.reward_mean, **record.metrics}
                 trainer.accelerator.log(told, step=record.step)
             if run is not None:
-                run.append(STEPS, step_row(record))
+                run.append(STEPS, used_row(record))
                 on_step(record)
             done = trainer.position.step
             if done % spec.checkpoint_every == 0 or done == spec.steps:
@@ -111,17 +107,9 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def step_row(record: StepRecord) -> dict[str, Any]:
-    return {
-        "step": record.step,
-        "epoch": record.epoch,
-        "policy_id": record.policy_id,
-        "reward_mean": record.reward_mean,
-        "groups": dict(record.groups),
-        "failures": record.failures,
-        "usage": {phase: asdict(usage) for phase, usage in record.usage.items()},
-        "metrics": dict(record.metrics),
-    }
+def used_row(record: StepRecord) -> dict[str, Any]:
+    """The row of a step that pays for itself: no store of calls could be summed up instead."""
+    return step_row(record) | {"usage": {p: asdict(usage) for p, usage in record.usage.items()}}
 
 
 def checkpoint(trainer: Trainer, run: RunDir | None, folder: Path) -> None:

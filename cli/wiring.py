@@ -133,6 +133,22 @@ def pocket_threads() -> int | None:
     return None if "OMP_NUM_THREADS" in os.environ else max(1, min(2, os.cpu_count() or 1))
 
 
+def _meter(spec: config.BudgetSpec) -> Meter:
+    return Meter(Budget(spec.max_tokens, spec.max_calls, spec.max_seconds, spec.max_usd))
+
+
+def _price(spec: config.PriceSpec) -> Price:
+    return Price(spec.prompt, spec.cached, spec.completion)
+
+
+def metering(
+    budget: config.BudgetSpec, price: config.PriceSpec
+) -> Callable[[ChatModel], ChatModel]:
+    """Puts one common meter round every sampler of a run that makes a new one for each step."""
+    meter, paid = _meter(budget), _price(price)
+    return lambda model: MeteredModel(model, meter, paid)
+
+
 class Models:
     """The models of one session, each wrapped in cache, meter and limit, and closed at the end.
 
@@ -147,11 +163,9 @@ class Models:
         price: config.PriceSpec,
         build: Build = build_backend,
     ) -> None:
-        self.meter = Meter(
-            Budget(budget.max_tokens, budget.max_calls, budget.max_seconds, budget.max_usd)
-        )
+        self.meter = _meter(budget)
         self._store = store
-        self._price = Price(price.prompt, price.cached, price.completion)
+        self._price = _price(price)
         self._build = build
         self._built: dict[str, ChatModel] = {}
         self._sizes: dict[str, int] = {}

@@ -24,6 +24,7 @@ from tfgrpo.canonical import canonical_json, differences, fingerprint
 from tfgrpo.environment import environment
 from tfgrpo.errors import RunError
 from tfgrpo.storage import append_line, is_json, take_lock, whole_length, write_atomic
+from tfgrpo.types import StepRecord
 
 SCHEMA = 1
 CLOCK_KEYS = frozenset({"seconds"})
@@ -247,6 +248,19 @@ class RunDir:
         os.truncate(file, whole)
         name = file.relative_to(self.path)
         self.notices.append(f"{name}: cut off a last row of {length - whole} bytes torn by a kill.")
+
+
+def step_row(record: StepRecord) -> dict[str, Any]:
+    """A learning step of either arm as a row of steps.jsonl; what it used stands in the ledger."""
+    return {
+        "step": record.step,
+        "epoch": record.epoch,
+        "policy_id": record.policy_id,
+        "reward_mean": record.reward_mean,
+        "groups": dict(record.groups),
+        "failures": record.failures,
+        "metrics": dict(record.metrics),
+    }
 
 
 def list_runs(root: Path) -> tuple[RunDir, ...]:

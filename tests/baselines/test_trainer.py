@@ -202,6 +202,14 @@ def test_a_reward_that_is_no_number_stops_with_a_sentence(reward: float) -> None
         trainer_of(spec_of("rloo"), grader=broken).step()
 
 
+def test_partial_rewards_are_refused_by_what_is_defined_on_0_and_1() -> None:
+    def partly(task: Any, texts: Any) -> list[Score]:
+        return [Score(0.5, False, None) for _ in texts]
+
+    with pytest.raises(GradingError, match="MaxRl is not defined for; choose grpo"):
+        trainer_of(spec_of("maxrl"), grader=partly).step()
+
+
 def test_a_verifier_that_always_breaks_stops_the_step() -> None:
     def down(task: Any, texts: Any) -> list[Failure]:
         return [Failure("grading", "down") for _ in texts]

@@ -137,6 +137,15 @@ def test_a_dry_run_prints_settings_that_can_be_given_back(tmp_path: Path) -> Non
     assert invoke("train", file, "--dry-run") == file.read_text()
 
 
+def test_a_method_named_in_a_file_brings_its_settings(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('method = "kl-cov"\ntasks = "sum"\n')
+    printed = invoke("train", file, "--dry-run")
+    assert 'kind = "kl_cov"' in printed
+    assert "minibatches = 4" in printed
+    assert 'method = "rloo"' in invoke("train", file, "--method", "rloo", "--dry-run")
+
+
 def test_too_few_problems_are_told_before_the_model_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "few.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
     with pytest.raises(ConfigError, match="lower prompts or give more tasks"):

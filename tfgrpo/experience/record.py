@@ -9,7 +9,7 @@ from tfgrpo.canonical import canonical_json
 from tfgrpo.experience.edits import to_row
 from tfgrpo.experience.files import OPS
 from tfgrpo.experience.learn import Step
-from tfgrpo.runs import RunDir
+from tfgrpo.runs import RunDir, step_row
 from tfgrpo.types import RolloutGroup
 
 STEPS, GROUPS, LESSONS = "steps.jsonl", "groups.jsonl", "lessons.jsonl"
@@ -58,7 +58,7 @@ class StepWriter:
         self._row(
             STEPS,
             {
-                **_record_row(step),
+                **step_row(step.record),
                 "consolidation_problems": list(step.consolidation.problems),
                 "fingerprint": step.library.fingerprint,
             },
@@ -67,19 +67,6 @@ class StepWriter:
     def _row(self, name: str, row: object) -> None:
         self._run.ensure_row(name, self._next[name], row)
         self._next[name] += 1
-
-
-def _record_row(step: Step) -> dict[str, Any]:
-    record = step.record
-    return {
-        "step": record.step,
-        "epoch": record.epoch,
-        "policy_id": record.policy_id,
-        "reward_mean": record.reward_mean,
-        "groups": dict(record.groups),
-        "failures": record.failures,
-        "metrics": dict(record.metrics),
-    }
 
 
 def group_row(step: int, group: RolloutGroup) -> dict[str, Any]:
