@@ -131,9 +131,10 @@ class ImitateSpec(Spec):
     seed: int = 0
 
 
-SHARED = ("tasks", "model", "pack", "sampling", "optimiser")
+SHARED = ("tasks", "model", "pack", "sampling")
 POCKET: Mapping[str, Any] = {
     **{key: methods.POCKET[key] for key in SHARED},
+    "optimiser": {"lr": 1e-4},
     "source": {"kind": "expert_iteration", "rounds": 2, "samples": 16},
     "train_limit": 200,
 }

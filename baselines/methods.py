@@ -13,6 +13,7 @@ from typing import Any
 
 from baselines.objective.spec import ObjectiveSpec, Part
 from tfgrpo.errors import ConfigError
+from tfgrpo.settings import merged
 
 Table = Mapping[str, Any]
 
@@ -267,15 +268,33 @@ POCKET: Table = {
     "tasks": {"kind": "procedural", "families": ["sum", "product", "sort", "countdown"]},
     "model": {"kind": "abacus", "max_batch_rows": 128},
     "pack": "abacus",
-    "steps": 50,
+    "steps": 20,
     "prompts": 16,
     "group_size": 16,
     "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160},
-    "optimiser": {"lr": 1e-4},
+    "optimiser": {"lr": 1e-3},
     "micro_tokens": 2048,
     "train_limit": 800,
 }
 """Settings under which the pocket model trains for a few minutes on one core."""
+
+_POCKET_OFF: Table = {"minibatches": 8, "optimiser": {"lr": 2e-4}}
+_POCKET_OWN: Mapping[str, Table] = {
+    "clip-cov": {"objective": {"dropping": {"share": 2e-3}}},
+}
+
+
+def pocket(name: str) -> Table:
+    """A method's settings with those of the pocket model.
+
+    Both kinds of method learn about as fast per rollout: eight small updates move the weights
+    about as far as one large one, far enough that ratios reach the clip. A mini-batch has some
+    1,600 tokens, of which Clip-Cov's published share is none.
+    """
+    table = merged(POCKET, method(name).settings)
+    if "minibatches" in table:
+        table = merged(table, _POCKET_OFF)
+    return merged(table, _POCKET_OWN.get(name, {}))
 
 
 def method(name: str) -> Method:

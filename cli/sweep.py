@@ -86,10 +86,10 @@ def sweep(
 
 def training_spec(name: str, seed: int, flags: Sequence[str]) -> Any:
     from baselines.config import TrainSpec, check
-    from baselines.methods import POCKET, method
-    from tfgrpo.settings import load, merged
+    from baselines.methods import pocket
+    from tfgrpo.settings import load
 
-    defaults = merged(POCKET, {**method(name).settings, "method": name})
+    defaults = {**pocket(name), "method": name}
     spec = load(TrainSpec, None, [*flags, f"seed={seed}"], defaults)
     check(spec)
     return spec

@@ -48,18 +48,18 @@ def train(
     `accelerate launch -m cli.main train ...` the same runs on several processes or GPUs.
     """
     from baselines.config import TrainSpec, check
-    from baselines.methods import POCKET
     from baselines.methods import method as named
-    from tfgrpo.settings import dump, load, merged, to_toml
+    from baselines.methods import pocket
+    from tfgrpo.settings import dump, load, to_toml
 
     flags = {
         "tasks": tasks, "model": model, "steps": steps, "prompts": prompts,
         "group_size": group_size, "optimiser.lr": lr, "sampling.temperature": temperature,
         "sampling.top_p": top_p, "sampling.max_tokens": max_tokens, "seed": seed,
     }  # fmt: skip
-    pocket = model in (None, "abacus") and config is None
+    is_pocket = model in (None, "abacus") and config is None
     name = method or named_in(config) or "grpo"
-    defaults = merged(POCKET if pocket else {}, named(name).settings)
+    defaults = pocket(name) if is_pocket else named(name).settings
     spec = load(TrainSpec, config, [*options.overrides(flags, more), f"method={name!r}"], defaults)
     check(spec)
     if dry_run:

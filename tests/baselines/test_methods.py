@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from baselines.config import TrainSpec, check
-from baselines.methods import METHODS, POCKET, Method, method
+from baselines.methods import METHODS, POCKET, Method, method, pocket
+from baselines.objective.selection import selected_count
 from baselines.objective.spec import ObjectiveSpec
 from tfgrpo.errors import ConfigError
 from tfgrpo.settings import load, merged
@@ -22,6 +23,21 @@ def test_every_method_can_run_as_it_stands(name: str) -> None:
     spec = spec_of(name)
     check(spec)
     assert spec.objective == METHODS[name].objective or name == "rlcr"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_pocket_changes_only_sizes_rates_and_the_share_of_clip_cov(name: str) -> None:
+    planning = ["planning=['then']"] if name == "hicra" else []
+    spec = load(TrainSpec, None, planning, {**pocket(name), "method": name})
+    check(spec)
+    assert (spec.updates_per_rollout > 1) == (METHODS[name].settings.get("minibatches", 1) > 1)
+    if name == "clip-cov":
+        assert spec.objective.dropping is not None
+        tokens = 13_000 // spec.minibatches
+        assert selected_count(spec.objective.dropping.share, tokens, at_least_one=False) > 0
+        assert selected_count(2e-4, tokens, at_least_one=False) == 0
+    else:
+        assert spec.objective == METHODS[name].objective
 
 
 @pytest.mark.parametrize("found", METHODS.values(), ids=METHODS)

@@ -143,10 +143,16 @@ async def _stops(model: OpenAIChat) -> Finding:
 
 
 async def _ends(model: OpenAIChat) -> Finding:
-    (reply,) = await _ask(model, _TALE, _greedy(max_tokens=16))
+    (free,) = await _ask(model, _TALE, _greedy())
+    # The limit must lie below what this model says of itself, however short that is.
+    limit = min(16, free.usage.completion_tokens // 2)
+    if limit < 1:
+        return None, "the reply was too short to be limited"
+    (reply,) = await _ask(model, _TALE, _greedy(max_tokens=limit))
     generated = reply.usage.completion_tokens
-    detail = f"limited to 16, it generated {generated} tokens and finished by {reply.finish_reason}"
-    if generated > 16:
+    ending = f"finished by {reply.finish_reason}"
+    detail = f"limited to {limit}, it generated {generated} tokens and {ending}"
+    if generated > limit:
         return False, detail
     return (True if reply.finish_reason == "length" else None), detail
 
