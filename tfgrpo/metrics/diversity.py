@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tfgrpo.metrics.pass_at_k import pass_at_k
+from tfgrpo.metrics.pass_at_k import check_draw, pass_at_k
 from tfgrpo.types import TaskOutcome
 
 DiversityKey = Literal["answers", "modes"]
@@ -58,7 +58,7 @@ def rarefied_entropy(counts: Iterable[int], k: int) -> float:
     """
     kept = _positive(counts)
     n = sum(kept)
-    pass_at_k(n, 0, k)  # same domain
+    check_draw(n, 0, k)
     if k == n:
         return entropy(kept)
     total = math.comb(n, k)
@@ -68,6 +68,17 @@ def rarefied_entropy(counts: Iterable[int], k: int) -> float:
         for i in range(1, min(c, k) + 1)
     )
     return 0.0 - math.fsum(terms)
+
+
+def chao1(counts: Iterable[int]) -> float:
+    """Lower bound on the number of classes, unseen ones included: m + f1^2 / 2 f2 (Chao 1984).
+
+    f1 and f2 of the m classes were seen once and twice; m + f1 (f1 - 1) / 2 without any f2.
+    Raises as `entropy`.
+    """
+    kept = _positive(counts)
+    once, twice = kept.count(1), kept.count(2)
+    return len(kept) + (once**2 / (2 * twice) if twice else once * (once - 1) / 2)
 
 
 def effective_modes(counts: Iterable[int]) -> float:
@@ -85,7 +96,17 @@ def distinct_at_k(counts: Iterable[int], k: int) -> float:
         ValueError: if there are no samples, a count is negative, or k is not in 1..n.
     """
     kept = _positive(counts)
-    return _expected_classes(sum(kept), kept, k)
+    return expected_classes(sum(kept), kept, k)
+
+
+def expected_classes(n: int, counts: Iterable[int], k: int) -> float:
+    """Expected number of these classes among k of n samples, which may hold other samples too.
+
+    Raises:
+        ValueError: if k is not in 1..n or a count is not in 0..n.
+    """
+    check_draw(n, 0, k)
+    return math.fsum(pass_at_k(n, c, k) for c in counts)
 
 
 def distinct_answers(outcome: TaskOutcome, k: int) -> float:
@@ -95,7 +116,7 @@ def distinct_answers(outcome: TaskOutcome, k: int) -> float:
         ValueError: if k is not in 1..n.
     """
     found = Counter(a for a in outcome.answers if a is not None)
-    return _expected_classes(outcome.n, found.values(), k)
+    return expected_classes(outcome.n, found.values(), k)
 
 
 def distinct_correct_at_k(outcome: TaskOutcome, k: int, key: DiversityKey = "answers") -> float:
@@ -109,7 +130,7 @@ def distinct_correct_at_k(outcome: TaskOutcome, k: int, key: DiversityKey = "ans
     """
     keys = outcome.answers if key == "answers" else outcome.modes
     found = Counter(x for x, correct in zip(keys, outcome.correct, strict=True) if correct)
-    return _expected_classes(outcome.n, found.values(), k)
+    return expected_classes(outcome.n, found.values(), k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +184,6 @@ def token_entropy(outcomes: Sequence[TaskOutcome]) -> float | None:
     ]
     tokens = sum(length for _, length in known)
     return math.fsum(h * length for h, length in known) / tokens if tokens else None
-
-
-def _expected_classes(n: int, counts: Iterable[int], k: int) -> float:
-    pass_at_k(n, 0, k)  # k outside 1..n is an error even where there is no class to sum over
-    return math.fsum(pass_at_k(n, c, k) for c in counts)
 
 
 def _positive(counts: Iterable[int]) -> list[int]:

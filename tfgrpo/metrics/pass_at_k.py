@@ -23,10 +23,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     Raises:
         ValueError: unless n, c, k are integers with 1 <= k <= n and 0 <= c <= n.
     """
-    _check_counts(n, c)
-    _check_k(k)
-    if k > n:
-        raise ValueError(f"pass@{k} is undefined for {n} samples; draw more samples or lower k.")
+    check_draw(n, c, k)
     m, q = min(c, k), max(c, k)
     if q > n - m:  # fewer than k wrong samples exist
         return 1.0
@@ -42,6 +39,22 @@ def per_task(outcomes: Sequence[TaskOutcome], k: int) -> NDArray[np.float64]:
     _check_k(k)
     values = (pass_at_k(o.n, o.c, k) if o.n >= k else math.nan for o in outcomes)
     return np.fromiter(values, dtype=np.float64, count=len(outcomes))
+
+
+def per_task_curve(outcomes: Sequence[TaskOutcome], k_max: int) -> NDArray[np.float64]:
+    """pass@1 .. pass@k_max of each task, shape (P, K), in the given order.
+
+    1 - prod_{i<k} (1 - c / (n - i)), all k in one running product.
+
+    Raises:
+        ValueError: if a task has n < k_max, or k_max is no integer >= 1.
+    """
+    n = np.array([o.n for o in with_samples(outcomes, k_max)], dtype=np.float64)[:, None]
+    c = np.array([o.c for o in outcomes], dtype=np.float64)[:, None]
+    hit = np.minimum(c / (n - np.arange(k_max)), 1.0)
+    with np.errstate(divide="ignore"):  # log 0 where fewer than k wrong samples exist
+        curve: NDArray[np.float64] = 0.0 - np.expm1(np.cumsum(np.log1p(-hit), axis=1))
+    return curve
 
 
 def mean_pass_at_k(
@@ -90,6 +103,18 @@ def powers_of_two(n: int) -> tuple[int, ...]:
     """1, 2, 4, ... up to n: the usual grid of k. Raises ValueError for n < 1."""
     _check_k(n)
     return tuple(1 << i for i in range(int(n).bit_length()))
+
+
+def check_draw(n: int, c: int, k: int) -> None:
+    """Refuse to draw k of n samples, c of them special, where that cannot be done.
+
+    Raises:
+        ValueError: unless n, c, k are integers with 1 <= k <= n and 0 <= c <= n.
+    """
+    _check_counts(n, c)
+    _check_k(k)
+    if k > n:
+        raise ValueError(f"pass@{k} is undefined for {n} samples; draw more samples or lower k.")
 
 
 def _check_k(k: int) -> None:

@@ -13,11 +13,13 @@ from tfgrpo.metrics.diversity import (
     UNREAD,
     ModeAccuracy,
     answer_entropy,
+    chao1,
     distinct_answers,
     distinct_at_k,
     distinct_correct_at_k,
     effective_modes,
     entropy,
+    expected_classes,
     miller_madow,
     mode_accuracy,
     mode_histogram,
@@ -150,6 +152,24 @@ def test_distinct_at_k_is_unbiased() -> None:
 
 def test_collision_estimate_follows_from_distinct_at_2() -> None:
     assert distinct_at_k([2, 1, 1], 2) - 1 == pytest.approx(5 / 6)
+
+
+def test_classes_of_interest_may_be_few_among_all_samples() -> None:
+    assert expected_classes(4, [2, 1], 2) == pytest.approx(pass_at_k(4, 2, 2) + pass_at_k(4, 1, 2))
+    assert expected_classes(4, [], 2) == 0.0
+    with pytest.raises(ValueError, match="5 of 4 samples"):
+        expected_classes(4, [5], 2)
+
+
+def test_unseen_classes_are_bounded_from_those_seen_once_or_twice() -> None:
+    assert chao1([3, 2, 1, 1]) == pytest.approx(6.0)
+    assert chao1([5, 1, 1, 1]) == pytest.approx(4 + 3)
+    assert chao1([4, 3]) == 2.0
+
+
+@given(small_counts)
+def test_unseen_classes_are_never_fewer_than_none(counts: list[int]) -> None:
+    assert chao1(counts) >= len(counts)
 
 
 def test_distinct_answers_does_not_count_missing_answers() -> None:

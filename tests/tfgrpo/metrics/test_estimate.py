@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfgrpo.metrics.bootstrap import bootstrap_means
 from tfgrpo.metrics.estimate import (
     bootstrap_mean,
-    bootstrap_means,
     holm,
     minimum_detectable,
     paired_difference,
