@@ -1,4 +1,4 @@
-"""`tfgrpo bench`: does a library that the model wrote itself help, or would any text have done?"""
+"""`tfgrpo bench`: a suite of arms learned from and measured on one base, with every seed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cli.pool import workers
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cli.suites import Suite
     from tfgrpo.metrics.summary import PolicySummary
     from tfgrpo.types import Comparison, TaskOutcome
 
@@ -37,6 +38,9 @@ class Arm:
 
 
 def bench(
+    arms: Annotated[
+        str, typer.Argument(help="context: library and placebo; memory: library and cases.")
+    ] = "context",
     seeds: Annotated[int, typer.Option(help="Learning runs.", min=1)] = 3,
     limit: Annotated[int, typer.Option(help="Held-out problems.", min=20)] = 200,
     n: Annotated[int, typer.Option("--n", help="Samples a problem.", min=1)] = 64,
@@ -48,20 +52,26 @@ def bench(
     run: options.Run = None,
     json: options.Json = False,
 ) -> None:
-    """Learn on a frozen model with several seeds; compare base, placebo and learned library.
+    """Learn on a frozen model with several seeds; compare base, controls and what was learned.
 
     Problems of the comparison are disjoint from those learned on. Needs no GPU and no key.
     """
     from datetime import datetime
 
+    from cli.suites import suite
+
     started = time.monotonic()
+    chosen = suite(arms)
     root = run or options.RUNS / f"bench-{datetime.now():%Y%m%d-%H%M%S}"
     flags = options.overrides({"tasks": tasks, "model": model}, more)
-    learned = [root / f"learn-{seed}" for seed in range(seeds)]
+    places = [(root / f"learn-{seed}", root / f"bank-{seed}") for seed in range(seeds)]
+    learned = [run for run, _ in places]
     shape = (limit, n)
-    plan: list[tuple[str, int | None, str]] = [("base", None, "base")]
-    for seed, folder in enumerate(learned):
-        plan += [("placebo", seed, f"placebo:{folder}"), ("learned", seed, str(folder))]
+    plan: list[tuple[str, int | None, list[str]]] = [
+        (arm.name, None, list(arm.settings)) for arm in chosen.arms if not arm.seeded
+    ]
+    for seed, place in enumerate(places):
+        plan += [(arm.name, seed, arm.at(*place)) for arm in chosen.arms if arm.seeded]
     with workers(jobs) as pool, console.progress() as progress:
         bar = progress.add_task("Bench", total=seeds + len(plan), note="")
 
@@ -70,23 +80,25 @@ def bench(
             progress.console.print(f"{what}  ({time.monotonic() - started:.0f} s)")
 
         lessons = [
-            pool.submit(_learn, folder, [*flags, f"seed={seed}"], settings)
-            for seed, folder in enumerate(learned)
+            pool.submit(
+                _learn, place[0], [*flags, *chosen.learning(*place), f"seed={seed}"], settings
+            )
+            for seed, place in enumerate(places)
         ]
         for seed, done in enumerate(lessons):
             done.result()
             over(f"Learned, seed {seed}")
         samples = [
             pool.submit(
-                _evaluate, _folder(root, name, seed), (name, seed), policy, shape, flags, settings
+                _evaluate, _folder(root, name, seed), (name, seed), own, shape, flags, settings
             )
-            for name, seed, policy in plan
+            for name, seed, own in plan
         ]
-        arms = []
+        made = []
         for done_arm in samples:
-            arms.append(done_arm.result())
-            over(f"Evaluated {arms[-1].label}")
-    _report(root, arms, learned, n, json)
+            made.append(done_arm.result())
+            over(f"Evaluated {made[-1].label}")
+    _report(root, made, chosen, learned, n, json)
     console.note(f"Took {time.monotonic() - started:.0f} s. Everything is in {root}.")
     console.note(
         f"Next: tfgrpo experiences history {learned[0]}    "
@@ -95,7 +107,8 @@ def bench(
 
 
 def _folder(root: Path, name: str, seed: int | None) -> Path:
-    return root / (name if seed is None else f"{name}-{seed}")
+    plain = name.replace(", ", "-")
+    return root / (plain if seed is None else f"{plain}-{seed}")
 
 
 def _learn(folder: Path, flags: list[str], preset_name: str) -> None:
@@ -117,7 +130,7 @@ def _learn(folder: Path, flags: list[str], preset_name: str) -> None:
 def _evaluate(
     folder: Path,
     named: tuple[str, int | None],
-    policy: str,
+    settings: list[str],
     shape: tuple[int, int],
     flags: list[str],
     preset_name: str,
@@ -131,7 +144,7 @@ def _evaluate(
 
     shared = {k: v for k, v in preset(preset_name).items() if k in EvalSpec.model_fields}
     limit, n = shape
-    own = [f"policy={policy!r}", f"limit={limit}", f"n={n}", "seed=0", "detail=true"]
+    own = [*settings, f"limit={limit}", f"n={n}", "seed=0", "detail=true"]
     spec = load(EvalSpec, None, [*(f for f in flags if _common(f)), *own], shared)
     name, seed = named
     with (
@@ -151,42 +164,36 @@ def _common(flag: str) -> bool:
     return flag.split("=")[0].split(".")[0] in EvalSpec.model_fields
 
 
-def _report(root: Path, arms: Sequence[Arm], learned: Sequence[Path], n: int, json: bool) -> None:
+def _report(
+    root: Path, arms: Sequence[Arm], suite: Suite, learned: Sequence[Path], n: int, json: bool
+) -> None:
     from cli.experiences import library_rows, library_table
     from tfgrpo.canonical import canonical_json
     from tfgrpo.experience.files import load_library
     from tfgrpo.metrics.pass_at_k import powers_of_two
-    from tfgrpo.metrics.summary import compare, summarise
+    from tfgrpo.metrics.summary import summarise
     from tfgrpo.report.plots import pass_at_k_figure
     from tfgrpo.storage import write_atomic
 
     ks = powers_of_two(n)
     summaries = [summarise(arm.outcomes, ks, 0, allow_missing=True) for arm in arms]
-    base = arms[0]
-    pairs: list[tuple[str, int, tuple[Comparison, ...]]] = []
-    for arm in arms:
-        if arm.name == "learned" and arm.seed is not None:
-            placebo = next(a for a in arms if a.name == "placebo" and a.seed == arm.seed)
-            for other in (base, placebo):
-                found = compare(other.outcomes, arm.outcomes, ks, 0, allow_missing=True)
-                pairs.append((other.name, arm.seed, found))
+    pairs = [pair for a, b in suite.pairs for pair in _compared(arms, a, b, ks)]
     document: dict[str, Any] = {
         "arms": [
             {"name": a.name, "seed": a.seed, "tokens": a.tokens, "summary": s}
             for a, s in zip(arms, summaries, strict=True)
         ],
         "comparisons": [
-            {"against": name, "seed": seed, "differences": found} for name, seed, found in pairs
+            {"arm": p.b, "against": p.a, "seed": p.seed, "differences": p.found} for p in pairs
         ],
         "libraries": [library_rows(load_library(path)) for path in learned],
     }
     write_atomic(root / "bench.json", canonical_json(document).encode())
     curves = {
-        name: _pooled([a for a in arms if a.name == name], ks)
-        for name in ("base", "placebo", "learned")
+        plan.name: _pooled([a for a in arms if a.name == plan.name], ks) for plan in suite.arms
     }
     caption = (
-        f"{len(base.outcomes)} held-out problems x {n} samples, {len(learned)} learning seeds "
+        f"{len(arms[0].outcomes)} held-out problems x {n} samples, {len(learned)} learning seeds "
         "averaged; bands: 95% BCa over problems"
     )
     pass_at_k_figure(curves, caption, [root / "pass_at_k.png", root / "pass_at_k.svg"])
@@ -197,7 +204,7 @@ def _report(root: Path, arms: Sequence[Arm], learned: Sequence[Path], n: int, js
         console.show(library_table(load_library(path), f"Lessons, seed {seed}"))
     shown = [k for k in SHOWN if k <= n]
     console.show(_policies(arms, summaries, shown))
-    console.show(_differences(pairs, shown))
+    console.show(_differences([p for p in pairs if (p.seed is not None) == suite.by_seed], shown))
     console.note(f"Figure: {root / 'pass_at_k.png'}")
 
 
@@ -230,10 +237,39 @@ def _pooled(arms: Sequence[Arm], ks: Sequence[int]) -> dict[int, Any]:
     return made
 
 
-def _differences(pairs: Sequence[tuple[str, int, tuple[Comparison, ...]]], ks: list[int]) -> Table:
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The differences b - a of one seed; `seed` None: of the averages over the seeds."""
+
+    a: str
+    b: str
+    seed: int | None
+    found: tuple[Comparison, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{self.b} - {self.a}" + ("" if self.seed is None else f"\nseed {self.seed}")
+
+
+def _compared(arms: Sequence[Arm], a: str, b: str, ks: Sequence[int]) -> list[Pair]:
+    """Each seed of `b` against the same seed of `a`, or its only run; then their averages."""
+    from tfgrpo.metrics.summary import compare, compare_averages
+
+    first = {arm.seed: arm.outcomes for arm in arms if arm.name == a}
+    second = {arm.seed: arm.outcomes for arm in arms if arm.name == b}
+    matched = [(seed, first.get(seed, first.get(None, ())), own) for seed, own in second.items()]
+    pairs = [
+        Pair(a, b, seed, compare(other, own, ks, 0, allow_missing=True))
+        for seed, other, own in matched
+    ]
+    averages = compare_averages([o for _, o, _ in matched], [o for _, _, o in matched], ks, 0)
+    return [*pairs, Pair(a, b, None, averages)]
+
+
+def _differences(pairs: Sequence[Pair], ks: list[int]) -> Table:
     rows = []
-    for other, seed, found in pairs:
-        by_name = {c.name: c for c in found}
+    for pair in pairs:
+        by_name = {c.name: c for c in pair.found}
         cells: list[str] = []
         for k in ks:
             c = by_name[f"pass@{k}"]
@@ -241,7 +277,10 @@ def _differences(pairs: Sequence[tuple[str, int, tuple[Comparison, ...]]], ks: l
             cells.append(f"{difference}\np {console.p_value(c.p_value)}")
         c = by_name[f"distinct_correct@{max(ks)}"]
         cells.append(f"{c.difference.value:+.2f}\np {console.p_value(c.p_value)}")
-        rows.append((f"learned - {other}\nseed {seed}", *cells))
+        rows.append((pair.label, *cells))
     columns = ("difference", *(f"pass@{k}" for k in ks), f"distinct\ncorrect@{max(ks)}")
-    title = "\nPaired differences in points (95% intervals, sign-flip p)"
+    averaged = any(pair.seed is None for pair in pairs)
+    title = "\nPaired differences in points (95% intervals, sign-flip p" + (
+        "; seeds averaged)" if averaged else ")"
+    )
     return console.table(title, columns, rows)

@@ -37,6 +37,8 @@ def evaluate(
     n: Annotated[
         int | None, typer.Option("--n", help="Samples a problem.", show_default=False)
     ] = None,
+    memory: options.Memory = None,
+    read: options.Read = None,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     max_tokens: options.MaxTokens = None,
@@ -59,6 +61,7 @@ def evaluate(
         "sampling.max_tokens": max_tokens, "model.max_connections": max_connections, "seed": seed,
     }  # fmt: skip
     pocket = model in (None, "abacus") and config is None
+    flags |= options.memory_flags(memory, read, pocket)
     defaults = {**(POCKET if pocket else {}), **_trained_under(model), **_learned_under(policy)}
     spec = load(EvalSpec, config, options.overrides(flags, more), defaults)
     if dry_run:

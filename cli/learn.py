@@ -43,6 +43,8 @@ def learn(
         float | None,
         typer.Option(help="Share of experiences hidden from a rollout.", show_default=False),
     ] = None,
+    memory: options.Memory = None,
+    read: options.Read = None,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     max_tokens: options.MaxTokens = None,
@@ -70,6 +72,7 @@ def learn(
         "model.max_connections": max_connections, "seed": seed,
     }  # fmt: skip
     pocket = model in (None, "abacus") and config is None
+    flags |= options.memory_flags(memory, read, pocket)
     defaults = preset(settings or ("abacus" if pocket else "default"))
     spec = load(LearnSpec, config, options.overrides(flags, more), defaults)
     if dry_run:

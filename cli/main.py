@@ -12,6 +12,7 @@ import typer
 from cli import (
     abacus,
     bench,
+    cases,
     doctor,
     evaluate,
     experiences,
@@ -24,6 +25,7 @@ from cli import (
     train,
 )
 from cli.console import err, safe
+from memory.errors import StoreError
 from tfgrpo.errors import TfgrpoError
 
 app = typer.Typer(
@@ -43,6 +45,7 @@ app.command("imitate")(imitate.imitate)
 app.command("sweep")(sweep.sweep)
 app.command("methods")(methods.methods)
 app.add_typer(experiences.app, name="experiences")
+app.add_typer(cases.app, name="memory")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(runs.app, name="runs")
 app.command("doctor")(doctor.doctor)
@@ -73,6 +76,11 @@ def run(arguments: list[str] | None = None) -> None:
             raise
         err.print(f"[bold red]Error:[/] {safe(error)}", soft_wrap=True)
         sys.exit(error.exit_code)
+    except StoreError as error:
+        if os.environ.get("TFGRPO_DEBUG"):
+            raise
+        err.print(f"[bold red]Error:[/] {safe(error)}", soft_wrap=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         err.print("Interrupted. Give the same command with the same --run to go on.")
         sys.exit(130)

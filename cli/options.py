@@ -43,6 +43,16 @@ MaxConnections = Annotated[
     int | None,
     typer.Option("--max-connections", help="Requests in flight at once.", show_default=False),
 ]
+Memory = Annotated[
+    Path | None,
+    typer.Option(help="A bank of cases to read, see `tfgrpo memory`.", show_default=False),
+]
+Read = Annotated[
+    str | None,
+    typer.Option(
+        help="off, similarity, value or neural: how cases are chosen.", show_default=False
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting: KEY.KEY=VALUE. May be repeated.", show_default=False),
@@ -67,6 +77,12 @@ def _toml(value: Any) -> str:
     # TOML has no surrogate pairs, which JSON writes for what lies outside the first plane.
     text = json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     return text if isinstance(value, str | Path) else repr(value)
+
+
+def memory_flags(memory: Path | None, read: str | None, pocket: bool) -> dict[str, Any]:
+    """Settings of a bank. The pocket model's problems are all alike, and it cannot read "avoid"."""
+    own = {"memory.floor": 0.0, "memory.max_negative": 0} if pocket and memory else {}
+    return {**own, "memory.path": memory, "memory.read": read}
 
 
 def run_folder(given: Path | None, kind: str, settings: Mapping[str, Any]) -> Path:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cli import wiring
+from cli import banks, wiring
 from tfgrpo import config
 from tfgrpo.canonical import canonical_json, fingerprint
-from tfgrpo.errors import BudgetStop, ConfigError
+from tfgrpo.errors import BudgetStop, ConfigError, TfgrpoError
 from tfgrpo.evaluation import evaluate, outcome_of
+from tfgrpo.experience.casebook import reads_row
+from tfgrpo.experience.context_policy import ContextPolicy
 from tfgrpo.experience.files import OPS
 from tfgrpo.experience.learn import Learner, Step, learn
 from tfgrpo.experience.library import ExperienceLibrary, replay
@@ -20,6 +22,7 @@ from tfgrpo.experience.record import StepWriter
 from tfgrpo.experience.reflect import Reflector
 from tfgrpo.ledger import Ledger
 from tfgrpo.llm.cache import CallStore
+from tfgrpo.llm.meter import Meter
 from tfgrpo.policy import BlockPolicy
 from tfgrpo.prompts import load_pack
 from tfgrpo.protocols import ChatModel, Policy
@@ -29,8 +32,9 @@ from tfgrpo.seeding import derive_seed
 from tfgrpo.settings import dump
 from tfgrpo.types import RolloutGroup, Task, TaskOutcome
 
-CALLS = "calls.sqlite"
+CALLS, FAULTS = "calls.sqlite", "faults.json"
 BEGAN, OUTCOMES, SAMPLES = "began.jsonl", "outcomes.jsonl", "samples.jsonl"
+READS = "reads.jsonl"
 
 T = TypeVar("T")
 OnStep = Callable[[Step], None]
@@ -112,18 +116,23 @@ def run_learning(
         "consolidate": models.parameters(spec.editor or spec.reflector or spec.model),
     }
     limits = wiring.library_limits(spec.limits)
-    library = replay(run.read_rows(OPS), limits, models.token_counter())
+    count = models.token_counter()
+    library = replay(run.read_rows(OPS), limits, count)
 
-    async def go() -> ExperienceLibrary:
+    async def go(bank: banks.PracticeBank | None) -> ExperienceLibrary:
         latest = library
-        async for step in learn(made, tasks, library, watch.on_group, writer.finished):
+        own = replace(made, practice=bank.practice) if bank else made
+        async for step in learn(own, tasks, library, watch.on_group, writer.finished):
             writer.write(step)
+            if bank and step.memory:
+                bank.keep(step.memory)
             watch.on_step(step)
             latest = step.library
         return latest
 
     try:
-        return asyncio.run(landed(go()))
+        with banks.practising(spec, run, made.pack, count) as bank:
+            return asyncio.run(landed(go(bank), models.meter))
     finally:
         write_ledger(run, sizes)
 
@@ -146,7 +155,20 @@ def run_evaluation(
         raise ConfigError(
             f"The tasks {bench.tasks.name} have no {spec.split} split; choose another split."
         )
-    chosen = policy or wiring.build_policy(spec, model, bench, models.token_counter())
+    count = models.token_counter()
+    with banks.evaluating(spec, run, count) as casebook:
+        chosen = policy or wiring.build_policy(spec, model, bench, count, casebook)
+        return _evaluated(spec, run, models, watch, (bench, chosen, tasks))
+
+
+def _evaluated(
+    spec: config.EvalSpec,
+    run: RunDir,
+    models: wiring.Models,
+    watch: Watch,
+    subject: tuple[wiring.Bench, Policy, Sequence[Task]],
+) -> tuple[TaskOutcome, ...]:
+    bench, chosen, tasks = subject
     hold(run, chosen, tasks)
     if run.file(OUTCOMES).is_file():
         return read_outcomes(run)
@@ -160,21 +182,27 @@ def run_evaluation(
 
     try:
         work = evaluate(chosen, tasks, gold_grader(bench.reward), sampling, keep)
-        asyncio.run(landed(work))
+        asyncio.run(landed(work, models.meter))
     finally:
         write_ledger(run, {"evaluate": models.parameters(spec.model)})
     ordered = [groups[task.task_id] for task in tasks]
     outcomes = tuple(outcome_of(group) for group in ordered)
     write_rows(run, SAMPLES, [sample_row(group) for group in ordered])
+    if isinstance(chosen, ContextPolicy) and chosen.casebook:
+        write_rows(run, READS, [reads_row(chosen.casebook, task, spec.n) for task in tasks])
     write_rows(run, OUTCOMES, outcomes)
     return outcomes
 
 
-async def landed(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`; if a budget stops it, wait for the calls in flight, which are paid anyway."""
+async def landed(work: Coroutine[Any, Any, T], meter: Meter) -> T:
+    """Await `work`; whatever ends it, wait for the calls in flight, which are paid anyway.
+
+    No further call begins then. A second interrupt does not wait.
+    """
     try:
         return await work
-    except BudgetStop:
+    except (TfgrpoError, asyncio.CancelledError):
+        meter.stop()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others, return_exceptions=True)
         raise
@@ -227,7 +255,10 @@ def write_ledger(run: RunDir, parameters: Mapping[str, int]) -> Ledger:
         return Ledger()
     with CallStore(path) as store:
         ledger = sum((Ledger({p: u}) for p, u in store.usage_by_phase().items()), Ledger())
+        faults = store.faults()
     run.write_json("ledger.json", ledger.to_json())
+    if faults.by_kind:
+        run.write_json(FAULTS, faults.to_json())
     run.write_json("parameters.json", {k: n for k, n in parameters.items() if n})
     return ledger
 

@@ -22,6 +22,9 @@ TABLE = (
     "low-entropy", "random-tokens", "opo", "pass-at-k", "maxrl", "nsr", "w-reinforce",
     "adaptive-entropy", "kl",
 )  # fmt: skip
+PLAIN = "grpo"
+"""The method that the others are variants of."""
+
 HOT = 1.5
 """The temperature of the control that only samples the base model hotter."""
 
@@ -42,7 +45,7 @@ def sweep(
         typer.Argument(help="As `tfgrpo methods` lists them; none: the table of the docs."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Training runs of each method.", min=1)] = 3,
-    limit: Annotated[int, typer.Option(help="Held-out problems.", min=2)] = 100,
+    limit: Annotated[int, typer.Option(help="Held-out problems.", min=2)] = 72,
     n: Annotated[int, typer.Option("--n", help="Samples a problem.", min=1)] = 64,
     split: Annotated[str, typer.Option(help="dev while tuning, test for the table.")] = "test",
     steps: Annotated[int | None, typer.Option(show_default=False)] = None,
@@ -115,7 +118,8 @@ def one(
         train_in(folder, spec)
         ledger = Ledger.from_json(RunDir.open(folder).read_json("ledger.json"))
         tokens = ledger.by_phase["rollout"].completion_tokens
-        shared["model"] = {"kind": "transformers", "path": str(folder / "weights")}
+        weights = str(folder / "weights")
+        shared["model"] = {"kind": "transformers", "path": weights, "max_batch_rows": 256}
     elif name != "base":
         shared["sampling"]["temperature"] = HOT
     limit, n, split = shape
@@ -138,7 +142,8 @@ def report(root: Path, runs: Sequence[Run], n: int, json: bool) -> None:
     for run in runs:
         by_name.setdefault(run.name, []).append(run)
     base = by_name["base"][0]
-    rows = [summary(name, found, base, n) for name, found in by_name.items()]
+    plain = by_name.get(PLAIN, [])
+    rows = [summary(name, found, base, plain, n) for name, found in by_name.items()]
     document = {"samples": n, "problems": len(base.outcomes), "rows": rows}
     write_atomic(root / "sweep.json", canonical_json(document).encode())
     if json:
@@ -153,33 +158,37 @@ def report(root: Path, runs: Sequence[Run], n: int, json: bool) -> None:
             [cells(row, n) for row in rows],
         )
     )  # fmt: skip
+    others = [row for row in rows if row[f"from {PLAIN}"]]
+    if others:
+        title = f"\nDifferences from {PLAIN.upper()} in points, paired by problem and seed"
+        shown = [
+            (row["name"], *(points(row[f"from {PLAIN}"], k) for k in (1, n))) for row in others
+        ]
+        console.show(console.table(title, ("method", "pass@1", f"pass@{n}"), shown))
 
 
-def summary(name: str, runs: Sequence[Run], base: Run, n: int) -> dict[str, Any]:
-    """Figures of one method, averaged over its seeds; differences are paired by problem."""
+def summary(
+    name: str, runs: Sequence[Run], base: Run, plain: Sequence[Run], n: int
+) -> dict[str, Any]:
+    """Figures of one method, averaged over its seeds; differences are paired by problem.
+
+    Those from GRPO are there for methods that were trained with the same seeds.
+    """
+    import math
+
     from tfgrpo.metrics.diversity import distinct_correct_at_k, mode_histogram, token_entropy
-    from tfgrpo.metrics.estimate import paired_difference
     from tfgrpo.metrics.pass_at_k import per_task
 
     def styles(outcomes: Sequence[TaskOutcome]) -> float:
-        import math
-
         shares = mode_histogram(outcomes).values()
         return fmean(-sum(p * math.log(p) for p in modes.values() if p) for modes in shares)
 
-    def mean_at(k: int, outcomes: Sequence[Sequence[TaskOutcome]]) -> dict[str, float]:
-        """pass@k of each problem, averaged over the seeds."""
-        columns = zip(*(per_task(own, k) for own in outcomes), strict=True)
-        ids = [outcome.task_id for outcome in outcomes[0]]
-        return {i: fmean(column) for i, column in zip(ids, columns, strict=True)}
-
-    def difference(k: int) -> Comparison | None:
-        if run_is_base:
-            return None
-        return paired_difference(f"pass@{k}", mean_at(k, [base.outcomes]), mean_at(k, own), 0)
-
-    run_is_base = name == "base"
     own = [run.outcomes for run in runs]
+    by_base, by_plain = {}, {}
+    if name != "base":
+        by_base = _differences([base.outcomes] * len(own), own, n)
+    if name != PLAIN and [run.seed for run in plain] == [run.seed for run in runs]:
+        by_plain = _differences([run.outcomes for run in plain], own, n)
     at_1 = [fmean(per_task(run.outcomes, 1)) for run in runs]
     entropies = [token_entropy(run.outcomes) for run in runs]
     return {
@@ -194,24 +203,34 @@ def summary(name: str, runs: Sequence[Run], base: Run, n: int) -> dict[str, Any]
         "token_entropy": fmean(e for e in entropies if e is not None),
         "style_entropy": fmean(styles(run.outcomes) for run in runs),
         "rollout_tokens": fmean(run.rollout_tokens for run in runs),
-        "difference@1": difference(1),
-        f"difference@{n}": difference(n),
+        "from base": by_base,
+        f"from {PLAIN}": by_plain,
     }
+
+
+def _differences(
+    a: Sequence[Sequence[TaskOutcome]], b: Sequence[Sequence[TaskOutcome]], n: int
+) -> dict[str, Comparison]:
+    from tfgrpo.metrics.summary import compare_averages
+
+    return {found.name: found for found in compare_averages(a, b, sorted({1, n}), 0)}
+
+
+def points(differences: Mapping[str, Comparison], k: int) -> str:
+    found = differences.get(f"pass@{k}")
+    return "" if found is None else console.points(found).replace(" ", "\n", 1)
 
 
 def cells(row: Mapping[str, Any], n: int) -> list[str]:
     spread = row["pass@1 sd"]
 
-    def points(found: Comparison | None) -> str:
-        return "" if found is None else console.points(found).replace(" ", "\n", 1)
-
     return [
         row["name"],
         f"{100 * row['pass@1']:.1f}",
         "" if spread is None else f"{100 * spread:.1f}",
-        points(row["difference@1"]),
+        points(row["from base"], 1),
         f"{100 * row[f'pass@{n}']:.1f}",
-        points(row[f"difference@{n}"]),
+        points(row["from base"], n),
         f"{row['distinct_correct']:.2f}",
         f"{row['token_entropy']:.3f}",
         f"{row['style_entropy']:.2f}",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tfgrpo import config
 from tfgrpo.errors import ConfigError
+from tfgrpo.experience.casebook import Casebook
 from tfgrpo.experience.context_policy import ContextPolicy
 from tfgrpo.experience.direct import write_directly
 from tfgrpo.experience.files import load_library
@@ -110,11 +111,18 @@ def build_backend(spec: config.ModelSpec) -> ChatModel:
             return OpenAIChat(
                 model=spec.model,
                 base_url=url,
-                api_key=os.environ.get(spec.api_key_env),
+                api_key=api_key(spec),
                 max_connections=spec.max_connections,
                 timeout_s=spec.timeout_s,
                 max_retries=spec.max_retries,
             )
+
+
+def api_key(spec: config.OpenAISpec) -> str | None:
+    """The key in the variable that was named; that of the OpenAI API for no URL in the settings."""
+    if spec.base_url and spec.api_key_env == "OPENAI_API_KEY":
+        return None
+    return os.environ.get(spec.api_key_env)
 
 
 def weights_of(spec: config.AbacusSpec | config.TransformersSpec) -> str:
@@ -186,9 +194,17 @@ class Models:
 
     def wrap(self, backend: ChatModel, connections: int) -> ChatModel:
         self._backends.append(backend)
-        model: ChatModel = LimitedModel(backend, connections)
-        model = MeteredModel(model, self.meter, self._price)
-        return model if self._store is None else CachedModel(model, self._store)
+        log = getattr(backend, "fault_log", None)
+        if log is not None:
+            log.listen(lambda fault: self.meter.lose(fault, self._price))
+        # The limit stands outside of the meter, so that a call that waits is not yet admitted.
+        model: ChatModel = MeteredModel(backend, self.meter, self._price)
+        model = LimitedModel(model, connections)
+        if self._store is None:
+            return model
+        if log is not None:
+            log.listen(self._store.note)
+        return LimitedModel(CachedModel(model, self._store), connections)
 
     def token_counter(self) -> TokenCounter:
         """Tokens by the first in-process model's tokenizer; by a rule of thumb for endpoints."""
@@ -230,9 +246,15 @@ def library_limits(spec: config.LimitsSpec) -> Limits:
 
 
 def build_policy(
-    spec: config.EvalSpec, model: ChatModel, bench: Bench, count: TokenCounter
+    spec: config.EvalSpec,
+    model: ChatModel,
+    bench: Bench,
+    count: TokenCounter,
+    casebook: Casebook | None = None,
 ) -> Policy:
     pack = load_pack(spec.pack)
+    if casebook is not None:
+        return ContextPolicy(model, pack, _beside_cases(spec.policy), casebook=casebook)
     match spec.policy:
         case config.Base():
             return BlockPolicy(model, pack)
@@ -249,6 +271,17 @@ def build_policy(
             return BlockPolicy(model, pack, fewshot_block(examples))
         case config.Direct(questions=questions):
             return ContextPolicy(model, pack, _written_directly(spec, model, bench, questions))
+
+
+def _beside_cases(policy: config.PolicySpec) -> ExperienceLibrary:
+    match policy:
+        case config.Base():
+            return ExperienceLibrary.empty()
+        case config.Learned(path=path):
+            return load_library(path)
+    raise ConfigError(
+        f"Cases go with the policy base or with a library, not with {policy.kind}; leave one out."
+    )
 
 
 def _written_directly(

@@ -1,23 +1,15 @@
-"""Exact nearest neighbours among unit vectors, and their disposable file.
+"""Exact nearest neighbours among unit vectors.
 
 `NumpyIndex` is short enough to be believed and is the oracle; `FaissIndex` gives the same hits
 faster. Both rank by cosine in float64 and break ties by the smaller id, so that what is retrieved
 never depends on the order of insertion, on the batch, or on the library.
-
-The file is a cache: whoever owns the vectors can make it again. A checksummed manifest decides
-whether it is believed, because FAISS reads a file with a flipped bit without complaint.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +19,7 @@ I64 = NDArray[np.int64]
 
 ROUNDING = 1e-5  # above any float32 error in a dot product of unit rows of a few thousand numbers
 UNIT = 1e-4
-MANIFEST = "manifest.json"
-FORMAT = 1
-
-
-class StaleIndex(Exception):
-    """A stored index cannot be believed; the message says why. Rebuild it from the vectors."""
+LARGEST_BITMAP = 2**24  # ids; above it a set of ids takes less memory than a bit for each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +38,8 @@ class VectorIndex(Protocol):
     so that blocked ids never take a place among the k.
     """
 
+    @property
+    def kind(self) -> str: ...
     @property
     def dim(self) -> int: ...
     @property
@@ -105,10 +94,8 @@ class NumpyIndex:
 
     @classmethod
     def from_bytes(cls, data: bytes, dim: int, count: int) -> Self:
-        ids = np.frombuffer(data, dtype=np.int64, count=count)
-        vectors = np.frombuffer(data, dtype=np.float32, offset=8 * count).reshape(count, dim)
         index = cls(dim)
-        index.add(ids.tolist(), vectors)
+        index.add(*arrays_of(data, dim, count))
         return index
 
 
@@ -122,9 +109,9 @@ class FaissIndex:
     kind = "faiss-flat-ip"
 
     def __init__(self, dim: int) -> None:
-        faiss = load_faiss()
-        self._faiss = faiss
-        self._index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dim))
+        self._faiss = load_faiss()
+        self._index: Any = self._faiss.IndexIDMap2(self._faiss.IndexFlatIP(dim))
+        self._ids: I64 = np.zeros(0, dtype=np.int64)
 
     @property
     def dim(self) -> int:
@@ -132,59 +119,75 @@ class FaissIndex:
 
     @property
     def ids(self) -> I64:
-        return np.sort(self._stored_ids())
+        return self._ids.copy()
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self._ids)
 
     def add(self, ids: Iterable[int], vectors: F32) -> None:
-        new, rows = checked(ids, vectors, self.dim, self._stored_ids())
+        new, rows = checked(ids, vectors, self.dim, self._ids)
         if len(new):
             self._index.add_with_ids(rows, new)
+            self._ids = np.sort(np.concatenate([self._ids, new]))
 
     def remove(self, ids: Iterable[int]) -> int:
-        gone = np.unique(as_ids(ids))
-        return int(self._index.remove_ids(gone)) if len(gone) else 0
+        gone = np.isin(self._ids, as_ids(ids))
+        if gone.any():
+            self._index.remove_ids(self._ids[gone])
+            self._ids = self._ids[~gone]
+        return int(gone.sum())
 
     def search(self, queries: F32, k: int, allow: Iterable[int] | None = None) -> list[Hits]:
         rows = checked_queries(queries, k, self.dim)
-        parameters, eligible = None, len(self)
-        if allow is not None:
-            allowed = np.intersect1d(as_ids(allow), self._stored_ids())
-            eligible = len(allowed)
-            # The batch is kept alive by this name while FAISS holds only its address.
-            batch = self._faiss.IDSelectorBatch(allowed)
-            parameters = self._faiss.SearchParameters(sel=batch)
-        k = min(k, eligible)
+        allowed = self._ids if allow is None else self._ids[np.isin(self._ids, as_ids(allow))]
+        k = min(k, len(allowed))
         if k == 0 or len(rows) == 0:
             return [Hits(np.zeros(0, np.int64), np.zeros(0)) for _ in rows]
-        scores, found = self._index.search(rows, min(k + 1, eligible), params=parameters)
+        selector = None if len(allowed) == len(self) else self._selector(allowed)
+        scores, found = self._nearest(rows, min(k + 1, len(allowed)), selector)
         return [
-            best(*self._near(query, row, near, k, parameters), query, k)
+            best(*self._near(query, row, near, k, selector), query, k)
             for query, row, near in zip(rows, scores, found, strict=True)
         ]
 
-    def _near(self, query: F32, scores: F32, ids: I64, k: int, parameters: Any) -> tuple[I64, F32]:
+    def _nearest(self, rows: F32, k: int, selector: Any) -> tuple[F32, I64]:
+        """Scores and ids, both (queries, k), k at most what the selector lets through."""
+        scores, ids = self._index.search(rows, k, params=self._parameters(selector))
+        return scores, ids
+
+    def _near(self, query: F32, scores: F32, ids: I64, k: int, selector: Any) -> tuple[I64, F32]:
         """Everything that may be among the k best once roundings and ties are settled."""
         if len(ids) > k and scores[k] > scores[k - 1] - ROUNDING:
-            least = float(scores[k - 1]) - ROUNDING
-            _, _, ids = self._index.range_search(query[None], least, params=parameters)
+            least, parameters = float(scores[k - 1]) - ROUNDING, self._parameters(selector)
+            _, _, tied = self._index.range_search(query[None], least, params=parameters)
+            ids = np.union1d(ids, tied)
         return ids, self._index.reconstruct_batch(ids)
 
+    def _selector(self, allowed: I64) -> Any:
+        if allowed[-1] >= LARGEST_BITMAP:
+            return self._faiss.IDSelectorBatch(allowed)
+        bits = np.zeros(int(allowed[-1]) + 1, dtype=bool)
+        bits[allowed] = True
+        return self._faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
+
+    def _parameters(self, selector: Any) -> Any:
+        return None if selector is None else self._faiss.SearchParameters(sel=selector)
+
     def to_bytes(self) -> bytes:
-        return bytes(self._faiss.serialize_index(self._index).tobytes())
+        vectors = self._index.reconstruct_batch(self._ids) if len(self) else self._empty()
+        return bytes(self._ids.tobytes() + vectors.tobytes())
 
     @classmethod
     def from_bytes(cls, data: bytes, dim: int, count: int) -> Self:
+        ids, vectors = arrays_of(data, dim, count)
         index = cls(dim)
-        index._index = index._faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
-        if (index.dim, len(index)) != (dim, count):
-            raise StaleIndex("the file holds another number of vectors than its manifest says")
+        if count:
+            index._index.add_with_ids(vectors, ids)
+        index._ids = np.sort(ids)
         return index
 
-    def _stored_ids(self) -> I64:
-        # A copy: FAISS hands out its own memory, which a later removal moves.
-        return np.array(self._faiss.vector_to_array(self._index.id_map), dtype=np.int64)
+    def _empty(self) -> F32:
+        return np.zeros((0, self.dim), dtype=np.float32)
 
 
 def load_faiss() -> Any:
@@ -205,8 +208,18 @@ def best(ids: I64, vectors: F32, query: F32, k: int) -> Hits:
     return Hits(ids[order], scores[order])
 
 
+def arrays_of(data: bytes, dim: int, count: int) -> tuple[I64, F32]:
+    """Ids (count,) and vectors (count, dim) that follow each other in `data`.
+
+    Raises:
+        ValueError: if `data` is of another size.
+    """
+    ids = np.frombuffer(data, dtype=np.int64, count=count)
+    return ids, np.frombuffer(data, dtype=np.float32, offset=8 * count).reshape(count, dim)
+
+
 def as_ids(ids: Iterable[int]) -> I64:
-    return np.fromiter((int(i) for i in ids), dtype=np.int64)
+    return ids.astype(np.int64) if isinstance(ids, np.ndarray) else np.fromiter(ids, dtype=np.int64)
 
 
 def checked(ids: Iterable[int], vectors: F32, dim: int, present: I64) -> tuple[I64, F32]:
@@ -243,124 +256,3 @@ def _require_unit(rows: F32) -> None:
     # Written so that a NaN fails, too.
     if not (np.abs(np.linalg.norm(rows, axis=1) - 1) <= UNIT).all():
         raise ValueError("vectors must be finite and of length 1; scale them first.")
-
-
-Index = TypeVar("Index", NumpyIndex, FaissIndex)
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a stored index claims. `seq` is the last change of its source that it has seen."""
-
-    kind: str
-    fingerprint: str
-    seq: int
-    count: int
-    dim: int
-    file: str
-    sha256: str
-    format: int = FORMAT
-
-    def to_text(self) -> str:
-        body = asdict(self)
-        return json.dumps({**body, "check": _check(body)}, indent=1, sort_keys=True) + "\n"
-
-    @classmethod
-    def from_text(cls, text: str) -> Self:
-        """Raises StaleIndex if a byte of it was changed or it is of another format."""
-        try:
-            body = json.loads(text)
-            if body.pop("check") == _check(body) and body["format"] == FORMAT:
-                return cls(**body)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise StaleIndex("its manifest cannot be read") from error
-        raise StaleIndex("its manifest was changed or is of another version")
-
-
-def _check(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def save(index: NumpyIndex | FaissIndex, folder: Path, *, fingerprint: str, seq: int) -> Manifest:
-    """Write the vectors, then the manifest that points at them; a kill leaves the old pair.
-
-    Args:
-        index: what to store.
-        folder: made if absent; files of earlier generations are removed at the end.
-        fingerprint: digest of the embedder that made the vectors.
-        seq: the last change of the source that the index has seen.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    data = index.to_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    name = f"gen-{seq}-{digest[:8]}.bin"
-    manifest = Manifest(
-        index.kind, fingerprint, seq, len(index), index.dim, file=name, sha256=digest
-    )
-    _replace(folder / name, data)
-    _replace(folder / MANIFEST, manifest.to_text().encode())
-    for old in folder.glob("gen-*.bin"):
-        if old.name != name:
-            old.unlink(missing_ok=True)
-    return manifest
-
-
-def load(cls: type[Index], folder: Path, *, fingerprint: str, seq: int) -> Index:
-    """Read what `save` wrote, if it is exactly what is wanted.
-
-    Raises:
-        StaleIndex: if it is absent, damaged, of another space or kind, or of another `seq`.
-    """
-    try:
-        manifest = Manifest.from_text((folder / MANIFEST).read_text(encoding="utf-8"))
-        data = (folder / manifest.file).read_bytes()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StaleIndex("its files cannot be read") from error
-    wanted = {"kind": cls.kind, "fingerprint": fingerprint, "seq": seq}
-    for name, value in wanted.items():
-        if getattr(manifest, name) != value:
-            raise StaleIndex(f"its {name} is {getattr(manifest, name)}, not {value}")
-    if hashlib.sha256(data).hexdigest() != manifest.sha256:
-        raise StaleIndex("its vectors were damaged")
-    try:
-        return cls.from_bytes(data, manifest.dim, manifest.count)
-    except (RuntimeError, ValueError) as error:
-        raise StaleIndex("its vectors cannot be read") from error
-
-
-def load_or_build(
-    cls: type[Index],
-    folder: Path,
-    *,
-    fingerprint: str,
-    seq: int,
-    dim: int,
-    vectors: Callable[[], tuple[I64, F32]],
-) -> tuple[Index, str | None]:
-    """The stored index, or a new one from `vectors()`, which is then stored.
-
-    Returns:
-        The index, and why it had to be built (None if the stored one was good).
-    """
-    try:
-        return load(cls, folder, fingerprint=fingerprint, seq=seq), None
-    except StaleIndex as reason:
-        index = cls(dim)
-        ids, rows = vectors()
-        index.add(ids.tolist(), rows)
-        save(index, folder, fingerprint=fingerprint, seq=seq)
-        return index, str(reason)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write to a temporary file, flush it to the disk, and rename it into place."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -86,7 +86,26 @@ _FIRST = (
     ) STRICT""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_FORGET = """INSERT INTO keywords (keywords, rowid, question, plan, answer, reason, tags)
+    VALUES ('delete', old.id, old.question, old.plan, old.answer, old.reason, old.tags);"""
+_LEARN = """INSERT INTO keywords (rowid, question, plan, answer, reason, tags)
+    VALUES (new.id, new.question, new.plan, new.answer, new.reason, new.tags);"""
+
+_SECOND = (
+    # Words and their places only: the texts stay in `cases` and are not kept twice.
+    """CREATE VIRTUAL TABLE keywords USING fts5 (question, plan, answer, reason, tags,
+        content = 'cases', content_rowid = 'id', tokenize = 'unicode61 remove_diacritics 2')""",
+    "CREATE VIRTUAL TABLE keyword_places USING fts5vocab ('keywords', 'instance')",
+    f"CREATE TRIGGER keywords_add AFTER INSERT ON cases BEGIN {_LEARN} END",
+    f"CREATE TRIGGER keywords_remove AFTER DELETE ON cases BEGIN {_FORGET} END",
+    f"""CREATE TRIGGER keywords_change AFTER UPDATE OF question, plan, answer, reason, tags ON cases
+        WHEN new.question <> old.question OR new.plan <> old.plan OR new.answer IS NOT old.answer
+            OR new.reason <> old.reason OR new.tags <> old.tags
+        BEGIN {_FORGET} {_LEARN} END""",
+    "INSERT INTO keywords (keywords) VALUES ('rebuild')",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 """Step i brings a file of format i to format i + 1. Steps are only ever appended."""
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from memory import changes, exchange, history, rows, snapshots, verify
+from memory import changes, exchange, history, keywords, rows, snapshots, verify
 from memory.credit import Utility
 from memory.database import Database
 from memory.errors import CaseNotFound, SnapshotError, StoreError
 from memory.history import Stamp, StoreState
 from memory.retrievals import RetrievalLog
+from memory.stats import Stats, read_stats
 from memory.types import (
     AddResult,
     Case,
@@ -58,6 +61,8 @@ class CaseStore:
     ) -> None:
         if snapshot is not None and mode == "rw":
             raise SnapshotError("The past cannot be written; open a snapshot with mode frozen.")
+        self.folder = folder
+        self.mode: Mode = mode
         self._database = Database(folder, mode, patience)
         self._clock = clock
         self._state: StoreState | None = None
@@ -71,6 +76,12 @@ class CaseStore:
                 raise
 
     # Reading
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Everything that is read inside is of one state; nothing may be written inside."""
+        with self._database.read():
+            yield
 
     def get(self, case_id: int) -> Case:
         if self._state is not None:
@@ -89,6 +100,15 @@ class CaseStore:
             return [c for c in found if rows.matches(c, wanted)][:limit]
         with self._database.read() as connection:
             return rows.read_cases(connection, wanted, after, limit)
+
+    def keyword_search(
+        self, text: str, wanted: CaseFilter = _ACTIVE, limit: int = 10
+    ) -> list[tuple[Case, float]]:
+        """Matching cases that hold some word of `text`, best first, see `memory.keywords`."""
+        if self._state is not None:
+            return keywords.search_cases(self._state.cases.values(), text, wanted, limit)
+        with self._database.read() as connection:
+            return keywords.search(connection, text, wanted, limit)
 
     def utilities(self) -> dict[int, Utility]:
         """What was credited, for the cases that ever were credited."""
@@ -147,6 +167,24 @@ class CaseStore:
             stamp = self._stamp(actor, reason)
             return changes.update_case(connection, stamp, case_id, fields, expected_version)
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything that is done inside is on the disk when this is left, or nothing of it."""
+        with self._database.write():
+            yield
+
+    def last_step(self, run_id: str) -> int:
+        """The last step of a run that was ingested, see `memory.ingest`; -1 before any."""
+        with self._database.read() as connection:
+            query = "SELECT value FROM meta WHERE key = ?"
+            found = connection.execute(query, (f"step:{run_id}",)).fetchone()
+        return -1 if found is None else int(found[0])
+
+    def mark_step(self, run_id: str, step: int) -> None:
+        with self._database.write() as connection:
+            row = (f"step:{run_id}", str(step))
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+
     def link(self, child: int, parent: Parent, *, actor: str, reason: str = "") -> ChangeSet:
         with self._database.write() as connection:
             return changes.link_case(connection, self._stamp(actor, reason), child, parent)
@@ -185,12 +223,14 @@ class CaseStore:
             raise StoreError("A purge cannot be undone; delete instead, or confirm it.")
         with self._database.write() as connection:
             done = changes.purge_cases(connection, self._stamp(actor, reason), ids)
+            keywords.rebuild(connection)
             due = connection.execute("SELECT 1 FROM meta WHERE key = 'erase'").fetchone()
         if due:
             self._erase()
         return done
 
     def _erase(self) -> None:
+        self._drop_indexes()
         if not self._database.erase_freed():
             raise StoreError(
                 "The cases are purged, but other processes still read the file and its freed "
@@ -198,6 +238,18 @@ class CaseStore:
             )
         with self._database.write() as connection:
             connection.execute("DELETE FROM meta WHERE key = 'erase'")
+
+    def _drop_indexes(self) -> None:
+        """Indexes are copies of vectors, from which a text can be guessed; they are made again."""
+        folder = self.folder / "index"
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise StoreError(
+                f"The cases are purged, but {folder} still holds their vectors ({error}); "
+                "remove that folder, then purge with no ids."
+            ) from error
 
     # History
 
@@ -247,9 +299,20 @@ class CaseStore:
     def import_(self, path: Path, *, actor: str, on_conflict: OnConflict = "skip") -> ImportReport:
         """Add what an export holds and this store does not."""
         lines = exchange.read_lines(path)
+        return self.import_lines(lines, source=path.name, actor=actor, on_conflict=on_conflict)
+
+    def import_lines(
+        self, lines: Iterable[str], *, source: str, actor: str, on_conflict: OnConflict = "skip"
+    ) -> ImportReport:
+        """The same for the lines of an export that come from `source` rather than from a file."""
         with self._database.write() as connection:
-            stamp = self._stamp(actor, f"import of {path.name}")
+            stamp = self._stamp(actor, f"import of {source}")
             return exchange.import_lines(connection, stamp, lines, on_conflict)
+
+    def stats(self) -> Stats:
+        """What the store holds and what was read in it; of the present, whatever is read."""
+        with self._database.read() as connection:
+            return read_stats(connection, self.folder)
 
     def backup(self, path: Path) -> None:
         """Copy everything into a new file, while others may read and write."""

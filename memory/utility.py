@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from statistics import fmean
 
 from memory.credit import Utility
 from memory.errors import InvalidCase
-from memory.types import Outcome
+from memory.types import Case, Outcome
 
 _CREDITS = """SELECT h.case_id, o.advantage
     FROM outcomes AS o JOIN retrieval_hits AS h ON h.retrieval_id = o.retrieval_id
@@ -39,6 +40,20 @@ def write_utilities(connection: sqlite3.Connection, utilities: Mapping[int, Util
 
 def shown_cases(connection: sqlite3.Connection, retrieval_id: int) -> list[int]:
     return [int(number) for (number,) in connection.execute(_SHOWN, (retrieval_id,))]
+
+
+def priors(cases: Iterable[Case]) -> dict[int, float]:
+    """u0 of each case: its own reward minus the mean of its namespace, 0 where none was measured.
+
+    The means are over the active cases among those given.
+    """
+    given = list(cases)
+    rewards: dict[str, list[float]] = {}
+    for case in given:
+        if case.reward is not None and case.state == "active":
+            rewards.setdefault(case.ns, []).append(case.reward)
+    means = {ns: fmean(found) for ns, found in rewards.items()}
+    return {c.id: 0.0 if c.reward is None else c.reward - means.get(c.ns, c.reward) for c in given}
 
 
 def check_outcome(outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from memory.codec import content_key, encode_case, sha256
 from memory.history import digest_at, last_seq, replay
+from memory.keywords import out_of_step
 from memory.rows import all_cases
 from memory.snapshots import all_snapshots
 from memory.types import Problem
@@ -22,6 +23,7 @@ def problems(connection: sqlite3.Connection) -> Iterator[Problem]:
     yield from _replayed(connection)
     yield from _snapshots(connection)
     yield from _vectors(connection)
+    yield from _keywords(connection)
     if connection.execute("SELECT 1 FROM meta WHERE key = 'erase'").fetchone():
         yield Problem("erase", "A purge has not been finished; call purge with no ids, alone.")
 
@@ -86,3 +88,17 @@ def _vectors(connection: sqlite3.Connection) -> Iterator[Problem]:
             norm = float(np.linalg.norm(vector.astype(np.float64)))
         if len(vector) != dim or not abs(norm - 1) <= 1e-4:
             yield Problem("vector", "A vector has not unit length or the wrong size.", number)
+
+
+def _keywords(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """The index of words holds those of the cases, at their places."""
+    try:
+        found = out_of_step(connection)
+    except sqlite3.DatabaseError as error:
+        yield Problem("keywords", f"The index of words is damaged ({error}); {_REBUILD}.")
+        return
+    for number in found:
+        yield Problem("keywords", f"The index of words lags behind; {_REBUILD}.", number)
+
+
+_REBUILD = "purge with no ids, which makes it anew"

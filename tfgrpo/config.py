@@ -272,6 +272,45 @@ class PriceSpec(Spec):
     completion: Annotated[float, Field(ge=0)] | None = None
 
 
+class MemorySpec(Spec):
+    """A bank of cases, shown between the library and the question.
+
+    `read`: off, or what a case is chosen by: similarity of its problem, its measured value, or a
+    model trained on the bank's log. `draw`: top shows every rollout the same cases; softmax (at
+    temperature `tau`) and thompson draw for each rollout. `floor` is the least cosine; without it,
+    the level that chance reaches with this embedder. `snapshot` reads an earlier state.
+    """
+
+    path: Path
+    read: Literal["off", "similarity", "value", "neural"] = "value"
+    draw: Literal["top", "softmax", "thompson"] = "top"
+    k: Positive = 4
+    tau: Annotated[float, Field(gt=0)] = 0.5
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    exploration: Annotated[float, Field(ge=0)] = 0.0
+    floor: Annotated[float, Field(ge=-1, le=1)] | None = None
+    max_negative: Annotated[int, Field(ge=0)] = 2
+    per_source: Positive | None = 1
+    diversity: Annotated[float, Field(ge=0)] = 0.0
+    max_tokens: Positive | None = None
+    guard: Literal["strict", "warn", "off"] = "strict"
+    embedder: Name = "hashing"
+    namespace: Name | None = None
+    snapshot: Name | None = None
+
+
+class PracticeSpec(MemorySpec):
+    """The same while learning: each rollout draws its own cases, `off_share` of them see none."""
+
+    draw: Literal["top", "softmax", "thompson"] = "softmax"
+    off_share: Share = 0.125
+
+
+def parse_memory(text: str) -> dict[str, Any]:
+    """A bank by its path alone, with default values."""
+    return {"path": text}
+
+
 class LearnSpec(Spec):
     """Learn an experience library (`tfgrpo learn`).
 
@@ -297,6 +336,7 @@ class LearnSpec(Spec):
     train_limit: Positive = 100
     max_operations: Positive = 1
     dropout: Share = 0.0
+    memory: Annotated[PracticeSpec | None, Shorthand(parse_memory)] = None
     budget: BudgetSpec = BudgetSpec()
     price: PriceSpec = PriceSpec()
     seed: int = 0
@@ -315,6 +355,7 @@ class EvalSpec(Spec):
     limit: Positive = 100
     n: Positive = 16
     detail: bool = False
+    memory: Annotated[MemorySpec | None, Shorthand(parse_memory)] = None
     budget: BudgetSpec = BudgetSpec()
     price: PriceSpec = PriceSpec()
     seed: int = 0

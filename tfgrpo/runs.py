@@ -103,6 +103,11 @@ class RunDir:
         return str(self._manifest()["kind"])
 
     @property
+    def identity(self) -> str:
+        """Names this run among all others, also among those of the same folder name."""
+        return f"{self.path.name}-{fingerprint([_created(self), self.config])[:8]}"
+
+    @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, as plain JSON values."""
         return dict(self._manifest()["config"])

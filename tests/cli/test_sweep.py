@@ -24,13 +24,23 @@ def test_differences_are_paired_by_problem_and_averaged_over_seeds() -> None:
     base = Run("base", None, (outcome("p", 1), outcome("q", 2)), 0)
     first = Run("rloo", 0, (outcome("p", 2), outcome("q", 2)), 100)
     second = Run("rloo", 1, (outcome("p", 4), outcome("q", 2)), 300)
-    row = summary("rloo", [first, second], base, 4)
+    row = summary("rloo", [first, second], base, [], 4)
     assert row["pass@1"] == pytest.approx((0.5 + 0.75) / 2)
-    assert row["difference@1"].difference.value == pytest.approx(0.25)
-    assert row["difference@4"].difference.value == 0
+    assert row["from base"]["pass@1"].difference.value == pytest.approx(0.25)
+    assert row["from base"]["pass@4"].difference.value == 0
     assert row["rollout_tokens"] == 200
     assert row["token_entropy"] == pytest.approx(0.5)
-    assert summary("base", [base], base, 4)["difference@1"] is None
+    assert not summary("base", [base], base, [], 4)["from base"]
+
+
+def test_methods_are_compared_with_grpo_of_the_same_seeds() -> None:
+    base = Run("base", None, (outcome("p", 0), outcome("q", 0)), 0)
+    plain = [Run("grpo", s, (outcome("p", 1 + s), outcome("q", 2)), 0) for s in (0, 1)]
+    other = [Run("opo", s, (outcome("p", 3 + s), outcome("q", 1)), 0) for s in (0, 1)]
+    found = summary("opo", other, base, plain, 4)["from grpo"]["pass@1"]
+    assert found.difference.value == pytest.approx((2 / 4 - 1 / 4) / 2)
+    assert not summary("opo", other[:1], base, plain, 4)["from grpo"], "seeds must match"
+    assert not summary("grpo", plain, base, plain, 4)["from grpo"]
 
 
 def test_one_policy_per_seed_is_not_one_mixture_of_them() -> None:
@@ -38,7 +48,7 @@ def test_one_policy_per_seed_is_not_one_mixture_of_them() -> None:
     base = Run("base", None, (outcome("p", 0), outcome("q", 0)), 0)
     lucky = Run("rloo", 0, (outcome("p", 4), outcome("q", 0)), 0)
     other = Run("rloo", 1, (outcome("p", 0), outcome("q", 4)), 0)
-    assert summary("rloo", [lucky, other], base, 4)["pass@4"] == pytest.approx(0.5)
+    assert summary("rloo", [lucky, other], base, [], 4)["pass@4"] == pytest.approx(0.5)
 
 
 def test_the_table_of_the_docs_is_of_methods_that_exist() -> None:

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.embed import SentenceEmbedder, packaged_minilm
 from memory.guard import (
     Guard,
     GuardedCase,
@@ -17,6 +16,7 @@ from memory.guard import (
     only_numbers_differ,
     question_hash,
 )
+from memory.sentence import SentenceEmbedder, packaged_minilm
 
 WHERE = "Where was Andrew Cunningham born?"
 WHEN = "When was Andrew Cunningham born?"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from memory.credit import Utility
 from memory.embed import unit_rows
 from memory.rank import (
+    ByModel,
     BySimilarity,
     ByValue,
     Candidate,
@@ -57,6 +58,7 @@ candidate_lists = st.lists(
         source=st.sampled_from(["", "a", "b"]),
         blocked=st.sampled_from([None, None, "same item"]),
         vector=vectors.map(lambda rows: rows[0]),
+        value=st.floats(0, 1) | st.sampled_from([0.2, 0.7]),
     ),
     max_size=12,
     unique_by=lambda c: c.case_id,
@@ -76,7 +78,7 @@ values = st.builds(
 policies = st.one_of(
     st.builds(
         ReadPolicy,
-        score=values | st.just(BySimilarity()),
+        score=values | st.sampled_from([BySimilarity(), ByModel()]),
         draw=st.sampled_from([TopK(), Softmax(0.3)]),
         **limits,
     ),
@@ -123,6 +125,30 @@ def test_the_weight_runs_from_similarity_to_utility(weight: float, first: int) -
     assert rank(cases, ReadPolicy(k=1, score=ByValue(weight=weight))).shown == (first,)
 
 
+def test_the_model_decides_alone_ties_by_id() -> None:
+    """Neither likeness nor credits enter; the blocked and those below the floor stay out."""
+    cases = [
+        candidate(1, 0.9, value=0.2, prior=1.0),
+        candidate(2, 0.5, value=0.8),
+        candidate(3, 0.6, value=0.8, utility=sum_of([-1.0])),
+        candidate(4, 0.7, value=0.99, blocked="same item"),
+        candidate(5, 0.1, value=0.99),
+    ]
+    ranking = rank(cases, ReadPolicy(k=2, score=ByModel(), floor=0.3))
+    assert ranking.shown == (2, 3)
+    found = by_id(ranking.decisions)
+    assert [found[i].score for i in (1, 2, 3, 4, 5)] == [0.2, 0.8, 0.8, None, None]
+    assert found[3].z_utility is None
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_a_model_must_have_scored_every_candidate(value: float | None) -> None:
+    cases = [candidate(1, 0.9, value=0.5), candidate(2, 0.8, value=value)]
+    with pytest.raises(ValueError, match="scores every candidate"):
+        rank(cases, ReadPolicy(score=ByModel()))
+    assert rank(cases, SIMILAR).shown == (1, 2)
+
+
 def test_a_constant_has_z_score_0() -> None:
     assert z_scores([0.1] * 3) == (0.0, 0.0, 0.0)
     assert z_scores([]) == ()
@@ -150,14 +176,17 @@ def test_few_credits_do_not_overturn_the_prior() -> None:
     assert rank(many, value).shown == (1,)
 
 
-@pytest.mark.parametrize("tau", [0.2, 1.0])
-def test_softmax_draws_with_its_probabilities(tau: float) -> None:
+@pytest.mark.parametrize(
+    ("tau", "score"), [(0.2, BySimilarity()), (1.0, BySimilarity()), (0.5, ByModel())]
+)
+def test_softmax_draws_with_its_probabilities(tau: float, score: BySimilarity | ByModel) -> None:
     """Pairs without replacement: p(a) p(b) / (1 - p(a)), Plackett-Luce."""
-    cases = [candidate(i, s) for i, s in [(1, 0.9), (2, 0.7), (3, 0.4)]]
-    policy = ReadPolicy(k=2, score=BySimilarity(), draw=Softmax(tau))
+    cases = [candidate(i, s, value=1 - s) for i, s in [(1, 0.9), (2, 0.7), (3, 0.4)]]
+    policy = ReadPolicy(k=2, score=score, draw=Softmax(tau))
     draws = 4_000
     seen = [rank(cases, policy, seed).shown for seed in range(draws)]
-    weight = {c.case_id: math.exp(c.similarity / tau) for c in cases}
+    scores = {d.case_id: d.score for d in rank(cases, policy).decisions}
+    weight = {case_id: math.exp(score / tau) for case_id, score in scores.items()}
     total = sum(weight.values())
     for first, second in permutations(weight, 2):
         p = weight[first] / total * weight[second] / (total - weight[first])
@@ -311,6 +340,7 @@ def test_without_chance_the_seed_changes_nothing(cases: list[Candidate], seed: i
         {"draw": Softmax(0.0)},
         {"draw": Softmax(math.nan)},
         {"draw": Thompson(), "score": BySimilarity()},
+        {"draw": Thompson(), "score": ByModel()},
         {"score": ByValue(weight=1.1)},
         {"score": ByValue(exploration=-1.0)},
         {"score": ByValue(strength=0.0)},

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from tfgrpo.advantage import group_kind
+from tfgrpo.experience.casebook import Casebook, Practice, StepMemory, harvest
 from tfgrpo.experience.consolidate import Candidate, Consolidation, consolidate
 from tfgrpo.experience.context_policy import ContextPolicy
 from tfgrpo.experience.edits import Keep
@@ -47,6 +48,7 @@ class Learner:
     batch_size: int
     seed: int
     dropout: float = 0.0
+    practice: Practice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Step:
     advantages: tuple[Advantage, ...]
     consolidation: Consolidation
     applied: Applied
+    memory: StepMemory | None = None
 
     @property
     def library(self) -> ExperienceLibrary:
@@ -110,7 +113,10 @@ async def _step(
     # replies again.
     sampling = replace(learner.sampling, params=own_stream(learner.sampling.params, number))
     editor = replace(learner.editor, params=own_stream(learner.editor.params, number))
-    policy = ContextPolicy(learner.model, learner.pack, library, learner.dropout, learner.seed)
+    casebook = learner.practice.open() if learner.practice else None
+    policy = ContextPolicy(
+        learner.model, learner.pack, library, learner.dropout, learner.seed, casebook
+    )
 
     async def one(task: Task) -> tuple[RolloutGroup, Advantage | None]:
         group = await sample_group(policy, task, learner.grader, sampling)
@@ -138,7 +144,25 @@ async def _step(
         usage=EMPTY,
         metrics=_metrics(candidates, consolidation, applied),
     )
-    return Step(record, policy.policy_id, groups, advantages, consolidation, applied)
+    return Step(
+        record, policy.policy_id, groups, advantages, consolidation, applied,
+        _memory(learner, number, casebook, groups, advantages, applied.library),
+    )  # fmt: skip
+
+
+def _memory(
+    learner: Learner,
+    number: int,
+    casebook: Casebook | None,
+    groups: Sequence[RolloutGroup],
+    advantages: Sequence[Advantage],
+    library: ExperienceLibrary,
+) -> StepMemory | None:
+    if learner.practice is None:
+        return None
+    summaries = {a.task_id: a.summaries for a in advantages}
+    position, model = (learner.practice, number), learner.model.model_id
+    return harvest(casebook, position, groups, summaries, library.active, model)
 
 
 def _candidates(groups: Sequence[RolloutGroup], advantages: Sequence[Advantage]) -> list[Candidate]:

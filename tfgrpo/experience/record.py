@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from memory.ingest import to_row as memory_row
 from tfgrpo.canonical import canonical_json
 from tfgrpo.experience.edits import to_row
 from tfgrpo.experience.files import OPS
@@ -12,7 +13,7 @@ from tfgrpo.experience.learn import Step
 from tfgrpo.runs import RunDir, step_row
 from tfgrpo.types import RolloutGroup
 
-STEPS, GROUPS, LESSONS = "steps.jsonl", "groups.jsonl", "lessons.jsonl"
+STEPS, GROUPS, LESSONS, MEMORY = "steps.jsonl", "groups.jsonl", "lessons.jsonl", "memory.jsonl"
 
 
 class StepWriter:
@@ -25,7 +26,9 @@ class StepWriter:
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self.finished = sum(1 for _ in run.read_rows(STEPS))
-        self._next = {STEPS: self.finished} | {n: self._keep(n) for n in (GROUPS, LESSONS, OPS)}
+        self._next = {STEPS: self.finished} | {
+            name: self._keep(name) for name in (GROUPS, LESSONS, MEMORY, OPS)
+        }
 
     def _keep(self, name: str) -> int:
         """Drop the rows of unfinished steps; the number of rows that are left."""
@@ -48,6 +51,8 @@ class StepWriter:
                 "problems": list(advantage.problems),
             }
             self._row(LESSONS, row)
+        if step.memory is not None:
+            self._row(MEMORY, memory_row(step.memory))
         for op in step.library.to_ops()[self._next[OPS] :]:
             self._row(OPS, op)
         snapshot = {

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from types import MappingProxyType
 
 from tfgrpo.metrics.diversity import (
@@ -138,6 +139,36 @@ def compare(
         *(at(family, k) for family in AT_K for k in ks),
         paired_difference(name, entropies(a), entropies(b), derive_seed(seed, name)),
     )
+
+
+def compare_averages(
+    a_runs: Sequence[Sequence[TaskOutcome]],
+    b_runs: Sequence[Sequence[TaskOutcome]],
+    ks: Sequence[int],
+    seed: int,
+) -> tuple[Comparison, ...]:
+    """Paired differences b - a of the seed-averaged `pass@k` and `distinct_correct@k`.
+
+    A task counts for a k if every run of both arms has at least k graded samples of it; intervals
+    are over tasks.
+
+    Raises:
+        ValueError: if an arm has no run, a task is listed twice, or none counts.
+    """
+    a, b = ([_by_id(run) for run in runs] for runs in (a_runs, b_runs))
+
+    def at(family: str, k: int) -> Comparison:
+        name = f"{family}@{k}"
+        enough = [{i for i, o in run.items() if o.n >= k} for run in (*a, *b)]
+        shared = sorted(set.intersection(*enough)) if a and b else []
+        if not shared:
+            raise ValueError(f"The arms share no task with {k} samples; evaluate both on one set.")
+        x, y = (
+            {i: fmean(AT_K[family](run[i], k) for run in runs) for i in shared} for runs in (a, b)
+        )
+        return paired_difference(name, x, y, derive_seed(seed, name))
+
+    return tuple(at(family, k) for family in ("pass", "distinct_correct") for k in ks)
 
 
 def _by_id(outcomes: Sequence[TaskOutcome]) -> dict[str, TaskOutcome]:

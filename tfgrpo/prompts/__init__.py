@@ -10,7 +10,7 @@ stays text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -23,6 +23,8 @@ from tfgrpo.types import Message
 CONTRACTS: Mapping[str, frozenset[str]] = {
     "solve": frozenset({"library", "question"}),
     "library": frozenset({"lines"}),
+    "cases": frozenset({"cases"}),
+    "case": frozenset({"number", "question", "plan", "outcome", "reason"}),
     "summarise": frozenset({"question", "attempt", "outcome", "gold"}),
     "compare": frozenset({"question", "attempts", "library", "gold", "limit", "max_words"}),
     "consolidate": frozenset({"library", "candidates", "capacity", "max_words"}),
@@ -32,6 +34,8 @@ CONTRACTS: Mapping[str, frozenset[str]] = {
 REQUIRED: Mapping[str, frozenset[str]] = {
     "solve": frozenset({"library", "question"}),
     "library": frozenset({"lines"}),
+    "cases": frozenset({"cases"}),
+    "case": frozenset({"plan"}),
     "summarise": frozenset({"question", "attempt", "outcome"}),
     "compare": frozenset({"question", "attempts", "library"}),
     "consolidate": frozenset({"library", "candidates"}),
@@ -94,6 +98,15 @@ class PromptPack:
     def library_block(self, lines: str) -> str:
         """The library as it stands in a solving prompt; empty for an empty library."""
         return self.render("library", lines=lines)[0].content if lines else ""
+
+    def case(self, number: int, question: str, plan: str, outcome: str, reason: str) -> str:
+        """One remembered case as it stands in a solving prompt."""
+        told = {"question": question, "plan": plan, "outcome": outcome, "reason": reason}
+        return self.render("case", number=str(number), **told)[0].content
+
+    def cases_block(self, cases: Sequence[str]) -> str:
+        """All cases of a solving prompt under their heading; empty for none."""
+        return self.render("cases", cases="\n".join(cases))[0].content if cases else ""
 
 
 def _parse(name: str, text: str) -> Template:

@@ -7,7 +7,7 @@ import pytest
 
 from tfgrpo.metrics.diversity import answer_entropy, distinct_correct_at_k, rarefied_entropy
 from tfgrpo.metrics.pass_at_k import mean_pass_at_k
-from tfgrpo.metrics.summary import compare, summarise
+from tfgrpo.metrics.summary import compare, compare_averages, summarise
 from tfgrpo.types import TaskOutcome
 
 
@@ -155,3 +155,25 @@ def test_entropies_are_compared_at_a_common_number_of_samples() -> None:
 def test_a_task_listed_twice_is_an_error() -> None:
     with pytest.raises(ValueError, match="listed twice"):
         summarise([outcome("x", 4, 0.5)] * 2, (1,), seed=0)
+
+
+def test_averages_over_seeds_are_those_of_the_single_comparisons() -> None:
+    base = arm(30, 16, 0.3)
+    runs = [arm(30, 16, 0.5, seed) for seed in range(3)]
+    averaged = {c.name: c for c in compare_averages([base] * 3, runs, (1, 8), 0)}
+    single = [{c.name: c for c in compare(base, run, (1, 8), 0)} for run in runs]
+    assert set(averaged) == {"pass@1", "pass@8", "distinct_correct@1", "distinct_correct@8"}
+    for name, found in averaged.items():
+        mean = sum(own[name].difference.value for own in single) / 3
+        assert found.difference.value == pytest.approx(mean)
+        widest = max(own[name].difference.high - own[name].difference.low for own in single)
+        assert found.difference.high - found.difference.low < widest
+
+
+def test_averages_leave_out_a_task_that_one_run_lacks_samples_of() -> None:
+    full, short = arm(5, 8, 0.5), arm(5, 8, 0.5, 1)
+    short[0] = outcome("t0", 4, 0.5)
+    (at_1, at_8, *_) = compare_averages([full, full], [full, short], (1, 8), 0)
+    assert (at_1.difference.n, at_8.difference.n) == (5, 4)
+    with pytest.raises(ValueError, match="share no task with 16 samples"):
+        compare_averages([full], [short], (16,), 0)
