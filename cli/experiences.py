@@ -133,6 +133,21 @@ def export(
     console.note(f"Wrote {len(chosen.active)} experiences to {console.safe(to)}.")
 
 
+@app.command("html")
+def html(
+    library: Library,
+    to: Annotated[Path, typer.Argument(help="The .html file to write.", metavar="PAGE")],
+) -> None:
+    """Write one offline page: each lesson, its history, and the rollouts that taught it."""
+    from tfgrpo.experience.page import library_page
+    from tfgrpo.storage import write_atomic
+
+    if to.suffix != ".html":
+        raise ConfigError(f"{to} is no page; give a file name that ends in .html.")
+    write_atomic(to, library_page(library).encode())
+    console.note(f"Wrote {console.safe(to)}.")
+
+
 @app.command("import")
 def import_lessons(
     library: Annotated[Path, typer.Argument(help="The library file to make or extend.")],

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from statistics import fmean
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +22,7 @@ from memory.guard import Guard, GuardedCase, GuardedItem, Verdict, inspect
 from memory.index import Hits
 from memory.rank import UNTRIED, Candidate, Decision, Ranking, ReadPolicy, rank
 from memory.types import Case, Hit, Retrieval
+from memory.utility import priors
 
 F32 = NDArray[np.float32]
 
@@ -102,7 +102,7 @@ class Reader:
         self.rules = rules
         self._space = space
         self._allowed = sorted(i for i, case in state.cases.items() if rules.eligible(case))
-        self._means = _mean_rewards(state.cases[i] for i in self._allowed)
+        self._priors = priors(state.cases[i] for i in self._allowed)
         self._embedded = lru_cache(maxsize=QUERIES_KEPT)(lambda text: space.embed([text])[0])
         self._inspected = lru_cache(maxsize=QUERIES_KEPT)(self._candidates)
 
@@ -186,13 +186,12 @@ class Reader:
         described = []
         for case_id, value in zip(ids, values, strict=True):
             case = self.state.cases[case_id]
-            mean = self._means.get(case.ns, 0.0)
             described.append(
                 Candidate(
                     case_id,
                     cosines[case_id],
                     self.state.utilities.get(case_id, UNTRIED),
-                    prior=0.0 if case.reward is None else case.reward - mean,
+                    prior=self._priors[case_id],
                     positive={"success": True, "failure": False}.get(case.outcome),
                     tokens=self.rules.count(self.rules.render(case)),
                     source=case.item_id or "",
@@ -202,15 +201,6 @@ class Reader:
                 )
             )
         return tuple(described)
-
-
-def _mean_rewards(cases: Iterable[Case]) -> dict[str, float]:
-    """The mean reward of each namespace, for a case's worth before any credit."""
-    rewards: dict[str, list[float]] = {}
-    for case in cases:
-        if case.reward is not None:
-            rewards.setdefault(case.ns, []).append(case.reward)
-    return {ns: fmean(found) for ns, found in rewards.items()}
 
 
 def _with_ancestors(ids: Iterable[int], cases: Mapping[int, Case]) -> list[int]:

@@ -152,6 +152,11 @@ def check_lineage(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
 def _case(row: Sequence[Any]) -> Case:
     data = dict(zip(_COLUMNS, row, strict=False))
     for name in _LISTS:
-        data[name] = tuple(json.loads(data[name]))
+        data[name] = tuple(_list(data[name]))
     data["pinned"] = bool(data["pinned"])
-    return Case(**data, parents=parents_of(json.loads(row[-1])))
+    return Case(**data, parents=parents_of(_list(row[-1])))
+
+
+def _list(text: str) -> list[Any]:
+    # Most lists are empty, and a bank may have a hundred thousand cases.
+    return [] if text == "[]" else list(json.loads(text))

@@ -24,6 +24,9 @@ from tfgrpo.types import RolloutGroup, Score, Task
 
 __all__ = ["Casebook", "Practice", "StepMemory", "harvest", "reads_row", "tell"]
 
+CASE = "case:"
+"""Marks the ids of cases among those of experiences in what a rollout was shown."""
+
 OUTCOMES: Mapping[bool, Verdict] = {True: "success", False: "failure"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfgrpo.experience.casebook import Casebook
+from tfgrpo.experience.casebook import CASE, Casebook
 from tfgrpo.experience.library import ExperienceLibrary
 from tfgrpo.experience.oplog import Experience, render
 from tfgrpo.prompts import PromptPack
@@ -40,7 +40,7 @@ class ContextPolicy:
         read = self.casebook.read(task, index) if self.casebook else None
         if self.casebook and read:
             blocks.append(self.casebook.block(read.shown))
-            ids += [f"case:{case.id}" for case in read.shown]
+            ids += [f"{CASE}{case.id}" for case in read.shown]
         block = "\n\n".join(filter(None, blocks))
         messages = self.pack.render("solve", library=block, question=task.prompt)
         return Prompt(messages, tuple(ids))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from tfgrpo.experience.casebook import CASE
 from tfgrpo.metrics.estimate import bootstrap_mean
 from tfgrpo.seeding import derive_seed
 from tfgrpo.types import Estimate
@@ -29,13 +30,14 @@ class Effect:
 def effects(groups: Iterable[Mapping[str, Any]], seed: int, level: float = 0.95) -> list[Effect]:
     """Effects of all entries that were shown in some rollouts of a group and hidden in others.
 
+    Cases are not among them: the bank credits those itself.
     `groups` are rows of `groups.jsonl`. Groups of the same task in different steps are averaged
     first, so that the interval is over tasks.
     """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for group in groups:
         rollouts: Sequence[Mapping[str, Any]] = group["rollouts"]
-        seen = {entry for r in rollouts for entry in r["shown"]}
+        seen = {e for r in rollouts for e in r["shown"] if not e.startswith(CASE)}
         for entry in seen:
             shown = [r["reward"] for r in rollouts if entry in r["shown"]]
             hidden = [r["reward"] for r in rollouts if entry not in r["shown"]]

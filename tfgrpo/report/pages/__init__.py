@@ -1,0 +1,1 @@
+"""Pages: one HTML file each, readable offline, in which every text is shown and never run."""
