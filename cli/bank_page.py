@@ -59,6 +59,7 @@ def bank_page(store: CaseStore, title: str = "Case memory") -> str:
 
 
 def _cases(store: CaseStore, cases: Sequence[Case]) -> Iterable[BankCase]:
+    from memory.credit import Utility
     from memory.utility import priors
     from tfgrpo.report.pages.bank_records import BankCase
 
@@ -69,7 +70,7 @@ def _cases(store: CaseStore, cases: Sequence[Case]) -> Iterable[BankCase]:
         yield BankCase(
             **same,
             prior=prior[case.id],
-            utility=_estimate(utilities.get(case.id), prior[case.id]),
+            utility=estimate(utilities.get(case.id, Utility()), prior[case.id]),
             shown=shown.get(case.id, 0),
             seen=case.seen_count,
             item=case.item_id,
@@ -87,9 +88,9 @@ _SAME = (
 )  # fmt: skip
 
 
-def _estimate(utility: Utility | None, prior: float) -> Estimate | None:
+def estimate(utility: Utility, prior: float) -> Estimate | None:
     """None where nothing was credited: a prior alone is no measurement."""
-    if utility is None or not utility.n:
+    if not utility.n:
         return None
     value, half = utility.shrunk(prior), Z95 * utility.standard_error()
     return Estimate(value, value - half, value + half, utility.n, "shrunk mean of credits")

@@ -187,6 +187,7 @@ def practising(
         for row in run.read_rows(MEMORY):
             made.keep(from_row(row))
         yield made
+        bank.space.refresh()  # so that an evaluation finds every vector made
 
 
 @contextmanager

@@ -110,23 +110,22 @@ def told(report: LeakReport) -> dict[str, Any]:
 
 
 def _print(report: LeakReport, questions: dict[str, str], examples: int) -> None:
-    console.show(
-        f"{report.cases:,} cases against {report.items:,} problems: {len(report.leaking_cases):,} "
-        f"cases give away {len(report.leaked_items):,} problems."
-    )
-    rows = [(rule, f"{count:,}") for rule, count in sorted(report.rules.items())]
-    if rows:
-        console.show(console.table("", ("rule", "leaks"), rows))
+    some, items = len(report.leaking_cases), len(report.leaked_items)
+    found = f"{some:,} cases give away {items:,} problems" if report.leaks else "no leaks"
+    console.show(f"{report.cases:,} cases against {report.items:,} problems: {found}.")
+    rules = [(rule, f"{count:,}") for rule, count in sorted(report.rules.items())]
+    if rules:
+        console.show(console.table("", ("rule", "leaks"), rules))
     if report.excused_pairs:
         console.note(f"{report.excused_pairs:,} pairs differ in their numbers only, and are none.")
-    some = report.leaks[:examples]
-    if some:
-        found = [
+    told_ones = report.leaks[:examples]
+    if told_ones:
+        rows = [
             (leak.case_id, leak.rule, console.safe(leak.detail), excerpt(said(leak.case)),
              excerpt(questions.get(leak.item_id or "", "any")))
-            for leak in some
+            for leak in told_ones
         ]  # fmt: skip
         columns = ("case", "rule", "what shows it", "the case", "the problem")
-        console.show(listing(columns, found, texts=3))
-    if len(report.leaks) > len(some):
-        console.note(f"{len(report.leaks) - len(some):,} more; all of them: --json.")
+        console.show(listing(columns, rows, texts=3))
+    if len(report.leaks) > len(told_ones):
+        console.note(f"{len(report.leaks) - len(told_ones):,} more; all of them: --json.")

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import console, options
-from cli.bank_page import Z95
+from cli.bank_page import estimate
 from cli.cases_history import event_row, event_table
 from cli.cases_options import STORE, Id, Store, everything, excerpt, opened, said
 from memory.guard import NEAR
-from tfgrpo.types import Estimate
 
 if TYPE_CHECKING:
-    from memory.credit import Utility
     from memory.store import CaseStore
     from memory.types import Case
 
@@ -59,14 +57,6 @@ def worth(bank: CaseStore, case: Case, known: Sequence[Case]) -> dict[str, Any]:
 
     utility, prior = bank.utilities().get(case.id, Utility()), priors(known)[case.id]
     return {"utility": utility, "prior": prior, "estimate": estimate(utility, prior)}
-
-
-def estimate(utility: Utility, prior: float) -> Estimate | None:
-    """None where nothing was credited: a prior alone is no measurement."""
-    if not utility.n:
-        return None
-    value, half = utility.shrunk(prior), Z95 * utility.standard_error()
-    return Estimate(value, value - half, value + half, utility.n, "shrunk mean of credits")
 
 
 def last_read(bank: CaseStore, case_id: int) -> dict[str, Any]:

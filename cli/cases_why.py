@@ -161,9 +161,10 @@ def _print(told: Mapping[str, Any]) -> None:
         console.show(f"reward {outcome.reward}, advantage {outcome.advantage}")
     rows = []
     for row in told["candidates"]:
-        numbers = ("" if row[name] is None else f"{row[name]:+.3f}" for name in _NUMBERS)
+        numbers = ("" if row[name] is None else f"{row[name]:+.2f}" for name in _NUMBERS)
         shown = f"#{row['rank'] + 1}" if row["rank"] is not None else ""
+        why_not = f"{console.safe(row['reason'])}: " if row["reason"] else ""
         text = "(purged)" if row["question"] is None else excerpt(row["question"])
-        rows.append((row["case_id"], shown, *numbers, console.safe(row["reason"] or ""), text))
-    columns = ("case", "shown", "cosine", "z", "utility", "z", "score", "why not", "what")
-    console.show(listing(columns, rows, texts=2))
+        rows.append((row["case_id"], shown, *numbers, why_not + text))
+    columns = ("case", "shown", "cosine", "z", "utility", "z", "score", "why not: what")
+    console.show(listing(columns, rows))

@@ -119,7 +119,9 @@ class RunDir:
         """
 
         def binding(settings: Mapping[str, Any]) -> dict[str, Any]:
-            return {key: value for key, value in settings.items() if key not in FREE_KEYS}
+            # A setting that did not exist yet when the run was made is one that is not set.
+            kept = {key: value for key, value in settings.items() if key not in FREE_KEYS}
+            return {key: value for key, value in kept.items() if value is not None}
 
         problems = differences(binding(self.config), binding(json.loads(canonical_json(config))))
         if problems:

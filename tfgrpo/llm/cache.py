@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, astuple, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tfgrpo.errors import RunError
+from tfgrpo.llm.fault_table import FaultTable
+from tfgrpo.llm.faults import Fault, Faults
+from tfgrpo.llm.limiter import shares
 from tfgrpo.protocols import ChatModel
 from tfgrpo.types import ChatRequest, Completion, Failure, Phase, Usage
 
@@ -78,6 +81,7 @@ class CallStore:
                 run("BEGIN IMMEDIATE")
                 run(_TABLE)
                 run(f"PRAGMA user_version = {_FORMAT}")
+        self._faults = FaultTable(self._connection)
 
     def get(self, keys: Iterable[str]) -> dict[str, Completion]:
         """The stored ones among `keys`."""
@@ -99,10 +103,24 @@ class CallStore:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(_PUT, rows)
 
+    def note(self, fault: Fault) -> None:
+        """Count what went wrong with the endpoint; a kill does not lose it."""
+        with _told("A fault of the endpoint cannot be stored"):
+            self._faults.note(fault)
+
+    def faults(self) -> Faults:
+        """All that went wrong on the way to what is stored here."""
+        return self._faults.read()
+
     def usage_by_phase(self) -> dict[Phase, Usage]:
-        """What all stored calls consumed when they were made, each counted once."""
-        rows = self._connection.execute(_SUMS).fetchall()
-        return {cast(Phase, phase): Usage(*counts) for phase, *counts in rows}
+        """What all stored calls consumed when they were made, each counted once.
+
+        With it comes what was billed for replies that could not be used.
+        """
+        sums = self._faults.lost_by_phase()
+        for phase, *counts in self._connection.execute(_SUMS):
+            sums[phase] = Usage(*counts) + sums.get(phase, Usage())
+        return sums
 
     def __len__(self) -> int:
         return int(self._connection.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
@@ -121,7 +139,8 @@ class CachedModel:
     """Asks `inner` only for rollouts that `store` lacks, and for each of them once at a time.
 
     A concurrent equal request waits for the one under way. Failures are never stored. A stored
-    completion comes back as it was, with the usage that it once had.
+    completion comes back as it was, with the usage that it once had. Where `inner` needs a call for
+    each rollout, each is stored as soon as it has come.
     """
 
     def __init__(self, inner: ChatModel, store: CallStore) -> None:
@@ -138,7 +157,8 @@ class CachedModel:
         keys = {index: call_key(self.model_id, request, index) for index in indices}
         known: dict[str, Completion | Failure] = {**self._store.get(keys.values())}
         missing = [i for i in indices if keys[i] not in known and keys[i] not in self._flights]
-        for run in contiguous(missing):
+        together = shares(self._inner, request)
+        for run in contiguous(missing) if together else [[index] for index in missing]:
             self._start(replace(request, n=len(run), first_index=run[0]), [keys[i] for i in run])
         flights = [self._flights[key] for key in keys.values() if key not in known]
         for flight in dict.fromkeys(flights):

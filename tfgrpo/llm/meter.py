@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 from tfgrpo.errors import BudgetStop, ConfigError
 from tfgrpo.ledger import Price
+from tfgrpo.llm.faults import Fault
+from tfgrpo.llm.limiter import shares
 from tfgrpo.protocols import ChatModel
 from tfgrpo.types import ChatRequest, Completion, Failure, Phase, Stage, Usage
 
@@ -36,6 +38,7 @@ class Meter:
         self.failures: Counter[Stage] = Counter()
         self._usd = 0.0
         self._in_flight = 0
+        self._stopped = False
         self._started = time.monotonic()
 
     @property
@@ -47,8 +50,14 @@ class Meter:
         """US dollars spent at known prices; calls without a price count as nothing."""
         return self._usd
 
+    def stop(self) -> None:
+        """Admit no further call; those in flight may end."""
+        self._stopped = True
+
     def enter(self) -> None:
         """Admit one call, or raise BudgetStop."""
+        if self._stopped:
+            raise BudgetStop("The run is being stopped; resume it to go on.")
         total, limit = self.total, self.budget
         for name, spent, bound in (
             ("tokens", total.prompt_tokens + total.completion_tokens, limit.max_tokens),
@@ -64,6 +73,15 @@ class Meter:
 
     def leave(self) -> None:
         self._in_flight -= 1
+
+    def lose(self, fault: Fault, price: Price) -> None:
+        """Charge what an endpoint billed for a reply that could not be used.
+
+        The call of one that became a Failure is counted where that Failure arrives.
+        """
+        if fault.usage.calls:
+            calls = 0 if fault.failed else fault.usage.calls
+            self.charge(fault.phase, replace(fault.usage, calls=calls), price)
 
     def charge(self, phase: Phase, usage: Usage, price: Price) -> None:
         self.usage[phase] = self.usage.get(phase, Usage()) + usage
@@ -99,6 +117,9 @@ class MeteredModel:
     @property
     def usage(self) -> dict[Phase, Usage]:
         return self.meter.usage
+
+    def shares(self, request: ChatRequest) -> bool:
+        return shares(self._inner, request)
 
     async def complete(self, request: ChatRequest) -> tuple[Completion | Failure, ...]:
         self.meter.enter()

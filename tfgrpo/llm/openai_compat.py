@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
-from tfgrpo.errors import BackendError
-from tfgrpo.llm.limiter import Slots
-from tfgrpo.llm.openai_reply import read_models, read_reply, told
+from tfgrpo.llm.cache import contiguous
+from tfgrpo.llm.faults import NOTHING, Fault, FaultKind, FaultLog, Faults
+from tfgrpo.llm.openai_reply import Reply, of_another, read_reply
 from tfgrpo.llm.openai_request import Feature, body_of, next_to_drop
-from tfgrpo.types import ChatRequest, Completion, Failure
+from tfgrpo.llm.openai_trouble import Trouble
+from tfgrpo.llm.openai_wire import Answer, Wire
+from tfgrpo.llm.retry import Call
+from tfgrpo.seeding import derive_rng
+from tfgrpo.types import ChatRequest, Completion, Failure, Usage
 
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI, OpenAIError
-
-OPENAI_URL = "https://api.openai.com/v1"
 Outcomes = tuple[Completion | Failure, ...]
-# Held here, because a model that is dropped in the last moment of a loop is closed by halves.
-_KEEPERS: dict[AsyncOpenAI, AsyncGenerator[None, None]] = {}
-
-
-@dataclass(slots=True)
-class _Shared:
-    """What an instance and its copies have in common."""
-
-    slots: Slots
-    reached: bool = False
-    clients: dict[asyncio.AbstractEventLoop, AsyncOpenAI] = field(default_factory=dict)
+# A token has mostly 4 characters, and its log-probability comes in about 100.
+_BYTES_A_TOKEN, _BYTES_A_REPLY = 1 << 10, 1 << 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,9 +31,15 @@ class OpenAIChat:
     while the endpoint honours `n` and the temperature is above 0, else in one request each.
 
     `api_key` None is no key for a `base_url` that is given, and OPENAI_API_KEY for the OpenAI API.
-    `timeout_s` is per attempt; rate limits, server errors and timeouts are tried `max_retries`
-    more times. `complete` raises BackendError if the endpoint can serve nothing: wrong key, no
-    such model, nobody listening. All else that goes wrong is a Failure.
+    At most `max_connections` requests are in flight, fewer while the endpoint says that it is too
+    busy. Rate limits, server errors, timeouts and broken connections are tried `max_retries` more
+    times, answers that cannot be used `max_repairs` more. `timeout_s` is per attempt,
+    `call_timeout_s` for all attempts and pauses of one request (None: three times the former).
+    Pauses begin at `backoff_s` where the endpoint asks for none, and double.
+
+    `complete` raises BackendError if the endpoint can serve nothing: wrong key, no such model, no
+    credit, nobody listening, a rate limit that outlasts `call_timeout_s`. All else that goes wrong
+    is a Failure. `faults` counts what went wrong, mended or not, and `fault_log` tells of it.
     """
 
     model: str
@@ -54,11 +48,15 @@ class OpenAIChat:
     max_connections: int = 32
     timeout_s: float = 300.0
     max_retries: int = 5
-    _shared: _Shared = field(init=False)
+    call_timeout_s: float | None = None
+    max_repairs: int = 2
+    backoff_s: float = 0.5
+    _wire: Wire = field(init=False)
     _refused: set[Feature] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_shared", _Shared(Slots(self.max_connections)))
+        wire = Wire(self.model, self.base_url, self.api_key, self.max_connections)
+        object.__setattr__(self, "_wire", wire)
 
     def __repr__(self) -> str:
         return f"OpenAIChat({self.model_id!r})"
@@ -66,146 +64,124 @@ class OpenAIChat:
     @property
     def model_id(self) -> str:
         """NAME@URL; the URL without a user, a password or a query, which may be secret."""
-        url = urlsplit(self.base_url or OPENAI_URL)
-        bare = url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="")
-        return f"{self.model}@{bare.geturl().rstrip('/')}"
+        return f"{self.model}@{self._wire.where}"
 
     @property
     def refused(self) -> frozenset[Feature]:
         """What the endpoint has turned down or ignored so far, and is no longer asked for."""
         return frozenset(self._refused)
 
+    @property
+    def faults(self) -> Faults:
+        return self._wire.faults.record
+
+    @property
+    def fault_log(self) -> FaultLog:
+        return self._wire.faults
+
     def without(self, *features: Feature) -> OpenAIChat:
         """A copy, over the same connections, that knows only not to ask for `features`."""
         copy = replace(self)
-        object.__setattr__(copy, "_shared", self._shared)
+        object.__setattr__(copy, "_wire", self._wire)
         copy._refused.update(features)
         return copy
 
+    def shares(self, request: ChatRequest) -> bool:
+        """Whether the rollouts of `request` go in one call, as far as is known by now."""
+        return request.n > 1 and request.params.temperature > 0 and "n" not in self._refused
+
     async def complete(self, request: ChatRequest) -> Outcomes:
-        shared = request.n > 1 and request.params.temperature > 0 and "n" not in self.refused
-        outcomes = await self._ask(request) if shared else ()
-        rest = range(request.first_index + len(outcomes), request.first_index + request.n)
-        singles = [self._ask(replace(request, n=1, first_index=index)) for index in rest]
-        return outcomes + tuple(single for (single,) in await _together(singles))
+        if request.n == 1:
+            return await self._ask(request)
+        indices = range(request.first_index, request.first_index + request.n)
+        got: dict[int, Completion | Failure] = {}
+        if self.shares(request):
+            got = dict(zip(indices, await self._ask(request), strict=False))
+        usable = any(isinstance(outcome, Completion) for outcome in got.values())
+        open_ = [i for i in indices if i not in got or (usable and _may_come(got[i]))]
+        parts = contiguous(open_) if self.shares(request) else [[i] for i in open_]
+        rest = [self.complete(replace(request, n=len(p), first_index=p[0])) for p in parts]
+        for part, outcomes in zip(parts, await _together(rest), strict=True):
+            got |= zip(part, outcomes, strict=True)
+        return tuple(got[i] for i in indices)
 
     async def models(self) -> tuple[str, ...]:
         """The names that the endpoint lists, if any; BackendError if it is unusable."""
-        import openai
-
-        # Some servers that serve well cannot list; they are not asked again and again.
-        client = (await self._client()).with_options(max_retries=min(1, self.max_retries))
-        try:
-            return read_models((await client.models.with_raw_response.list()).content)
-        except openai.NotFoundError:
-            return ()
-        except openai.OpenAIError as error:
-            self._raise_if_hopeless(error)
-            return ()
+        return await self._wire.models(min(1, self.max_retries))
 
     async def _ask(self, request: ChatRequest) -> Outcomes:
         """One request, repeated without what the endpoint says it cannot do; 1 to n outcomes."""
-        import openai
-
-        dropped = set(self._refused)
+        dropped, call = set(self._refused), self._call(request)
         while True:
-            try:
-                content, seconds = await self._post(body_of(self.model, request, dropped))
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                feature = next_to_drop(f"{error.param} {error.message}", request, dropped)
+            answer = await self._wire.post(body_of(self.model, request, dropped), call)
+            if isinstance(answer, Trouble):
+                feature = next_to_drop(answer.words, request, dropped) if answer.unsuited else None
                 if feature is None:
-                    return (self._failure(error),) * request.n
+                    self._note(request, answer.kind, request.n)
+                    return (answer.failure,) * request.n
                 dropped.add(feature)
                 continue
-            except openai.OpenAIError as error:
-                self._raise_if_hopeless(error)
-                return (self._failure(error),) * request.n
             # Only now is it sure that the refusal was of the feature, and not of the prompt.
             self._refused.update(dropped)
-            self._shared.reached = True
-            outcomes = read_reply(content, seconds, request.n)
-            self._learn(request, outcomes)
-            return outcomes
+            reply = self._read(answer, request.n)
+            pause = call.pause()
+            again = reply.passing and call.repairs > 0 and pause < call.left_s
+            self._account(request, reply, again)
+            if not again:
+                return reply.outcomes
+            call.repairs -= 1
+            call.spent_s += pause
+            await asyncio.sleep(pause)
 
-    def _learn(self, request: ChatRequest, outcomes: Outcomes) -> None:
-        """Note what the endpoint has left out without a word."""
-        if len(outcomes) < request.n:
+    def _call(self, request: ChatRequest) -> Call:
+        return Call(
+            phase=request.phase,
+            longest=_BYTES_A_REPLY + _BYTES_A_TOKEN * request.params.max_tokens * request.n,
+            attempt_s=self.timeout_s,
+            whole_s=self.call_timeout_s or 3 * self.timeout_s,
+            retries=self.max_retries,
+            repairs=self.max_repairs,
+            backoff_s=self.backoff_s,
+            rng=derive_rng(request.params.seed or 0, "backoff", request.first_index),
+        )
+
+    def _read(self, answer: Answer, n: int) -> Reply:
+        """The reply, unless it is of another model than the one that has answered so far.
+
+        Some endpoints always answer under another name than the one they are asked for.
+        """
+        reply, wire = read_reply(answer.content, answer.seconds, n), self._wire
+        if reply.model == self.model:
+            wire.named = True
+        elif wire.named and reply.model is not None:
+            return of_another(reply, self.model)
+        return reply
+
+    def _account(self, request: ChatRequest, reply: Reply, again: bool) -> None:
+        """Note what was wrong with a reply, and what the endpoint has left out without a word."""
+        lost = reply.lost
+        for flaw in reply.flaws:
+            mended = again or (reply.usable and flaw.passing)
+            self._note(request, flaw.kind, 0 if mended else flaw.spoils, lost)
+            lost = NOTHING
+        given = len(reply.outcomes)
+        if given == request.n > 1 and reply.usable:
+            self._wire.counted = True
+        # Where several came before, a single one is a slip and not an endpoint that ignores `n`.
+        elif given == 1 < request.n and not self._wire.counted:
             self._refused.add("n")
-        completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
+        completions = [o for o in reply.outcomes if isinstance(o, Completion)]
         if request.detail and completions and all(c.logprobs is None for c in completions):
             self._refused.add("logprobs")
 
-    async def _post(self, body: dict[str, Any]) -> tuple[bytes, float]:
-        """The body of the answer, unread: some servers send HTML or broken JSON with a 200."""
-        client = await self._client()
-        async with self._shared.slots.here():
-            start = time.monotonic()
-            answer = await client.chat.completions.with_raw_response.create(**body)
-            return answer.content, time.monotonic() - start
+    def _note(
+        self, request: ChatRequest, kind: FaultKind, failed: int, lost: Usage = NOTHING
+    ) -> None:
+        self._wire.faults.note(Fault(kind, request.phase, failed, lost))
 
-    async def _client(self) -> AsyncOpenAI:
-        """The running loop's own client: its connections die with the loop."""
-        import openai
 
-        loop, clients = asyncio.get_running_loop(), self._shared.clients
-        if loop not in clients:
-            for closed in [other for other in clients if other.is_closed()]:
-                del clients[closed]
-            client = openai.AsyncOpenAI(
-                api_key=self._key(),
-                base_url=self.base_url or OPENAI_URL,
-                max_retries=self.max_retries,
-                timeout=openai.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
-            )
-            clients[loop] = client
-            _KEEPERS[client] = _keep_open(client)
-            await anext(_KEEPERS[client])
-        return clients[loop]
-
-    def _key(self) -> str:
-        """Never the key of the OpenAI API for another host; local servers want any string."""
-        fallback = "EMPTY" if self.base_url else os.environ.get("OPENAI_API_KEY", "")
-        key = (self.api_key or fallback).strip()
-        if not key:
-            raise BackendError(
-                "The OpenAI API needs a key; set OPENAI_API_KEY, or give the base URL of another."
-            )
-        return key
-
-    def _raise_if_hopeless(self, error: OpenAIError) -> None:
-        """Raise BackendError for what no later request can cure."""
-        import openai
-
-        where = self.model_id.removeprefix(f"{self.model}@")
-        first = not self._shared.reached
-        if isinstance(error, openai.AuthenticationError):
-            todo = f"{where} rejects the API key; check the variable that holds it"
-        elif isinstance(error, openai.PermissionDeniedError) and first:
-            todo = f"The API key may not use {self.model} at {where}; check the key's rights"
-        elif isinstance(error, openai.NotFoundError):
-            todo = (
-                f"{where} knows no model {self.model!r}, or is not the API's address; check both "
-                "(mostly the address ends in /v1)"
-            )
-        elif first and type(error.__cause__).__name__ == "ConnectError":
-            todo = f"Nobody answers at {where}; start the server, or correct the address"
-        else:
-            return
-        raise BackendError(f"{todo}.") from None
-
-    def _failure(self, error: OpenAIError) -> Failure:
-        import openai
-
-        if isinstance(error, openai.APITimeoutError):
-            return Failure("transport", f"No reply came within {self.timeout_s:g} s.", True)
-        if not isinstance(error, openai.APIStatusError):
-            return Failure("transport", "The connection to the endpoint broke.", True)
-        words = told(error.body).replace(self._key(), "***")
-        if error.code == "content_filter":
-            return Failure("refused", f"The endpoint's content filter: {words}")
-        status = error.status_code
-        again = status in (408, 409, 429) or status >= 500
-        return Failure("transport", f"The endpoint answered {status}: {words}", again)
+def _may_come(outcome: Completion | Failure) -> bool:
+    return isinstance(outcome, Failure) and outcome.retryable
 
 
 async def _together(asks: list[Coroutine[Any, Any, Outcomes]]) -> list[Outcomes]:
@@ -216,12 +192,3 @@ async def _together(asks: list[Coroutine[Any, Any, Outcomes]]) -> list[Outcomes]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
-
-
-async def _keep_open(client: AsyncOpenAI) -> AsyncGenerator[None, None]:
-    """Close `client` with its loop: `asyncio.run` ends the loop's generators before the loop."""
-    try:
-        yield
-    finally:
-        del _KEEPERS[client]
-        await client.close()

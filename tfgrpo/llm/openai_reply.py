@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from tfgrpo.llm.faults import NOTHING, FaultKind
+from tfgrpo.llm.openai_usage import SaidUsage, charged, whole_usage
 from tfgrpo.types import Completion, Failure, FinishReason, Usage
 
 _FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+# How endpoints end a reply that they could not finish themselves: gateways, vLLM, DeepSeek.
+_BROKEN_OFF = frozenset({"error", "abort", "insufficient_system_resource"})
 # Chat templates of some models open the tag themselves, so that the reply only closes it.
 _THOUGHT = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
 _OPEN_THOUGHT = re.compile(r"\A\s*<think>(.*)\Z", re.DOTALL)
-
-
-class _Details(BaseModel):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
 
 
 class _Token(BaseModel):
@@ -53,7 +45,8 @@ class _Choice(BaseModel):
 
 class _Reply(BaseModel):
     choices: list[_Choice] = []
-    usage: _Usage | None = None
+    usage: SaidUsage | None = None
+    model: Any = None
     error: Any = None
 
 
@@ -65,7 +58,44 @@ class _Models(BaseModel):
     data: list[_Model]
 
 
-def read_reply(content: bytes, seconds: float, n: int) -> tuple[Completion | Failure, ...]:
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Something wrong with a reply: how many rollouts it spoils, and whether it may pass."""
+
+    kind: FaultKind
+    spoils: int = 1
+    passing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What stood in a 200 answer: 1 to n outcomes, and what was wrong with it.
+
+    `usage` is that of the whole request; the completions hold it too, if there are any. `model` is
+    the name under which the endpoint answered.
+    """
+
+    outcomes: tuple[Completion | Failure, ...]
+    flaws: tuple[Flaw, ...] = ()
+    usage: Usage = NOTHING
+    model: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        return any(isinstance(outcome, Completion) for outcome in self.outcomes)
+
+    @property
+    def passing(self) -> bool:
+        """Whether nothing in it can be used, and all of it may come out better another time."""
+        return all(isinstance(o, Failure) and o.retryable for o in self.outcomes)
+
+    @property
+    def lost(self) -> Usage:
+        """What was billed, if nothing of it can be used."""
+        return NOTHING if self.usable else self.usage
+
+
+def read_reply(content: bytes, seconds: float, n: int) -> Reply:
     """The outcomes in the body of a 200 answer: 1 to `n`, or `n` failures if it is unusable.
 
     `usage` and `seconds` are of the whole request: its prompt, call and seconds are charged to the
@@ -79,12 +109,31 @@ def read_reply(content: bytes, seconds: float, n: int) -> tuple[Completion | Fai
             f"The reply is no chat completion but {start!r}; check that the base URL is the "
             "API's, which mostly ends in /v1."
         )
-        return (Failure("protocol", reason, retryable=True),) * n
+        return _spoilt("unreadable", reason, n)
+    usage = whole_usage(reply.usage, seconds)
+    model = reply.model if isinstance(reply.model, str) else None
     if not reply.choices:
         words = "" if reply.error is None else f" but says {told(reply.error)!r}"
-        return (Failure("protocol", f"The reply holds no choices{words}.", retryable=True),) * n
-    outcomes = [_outcome(choice) for choice in reply.choices[:n]]
-    return _charged(outcomes, reply.usage or _Usage(), seconds)
+        return _spoilt("no choices", f"The reply holds no choices{words}.", n, usage, model)
+    read = [_outcome(choice) for choice in reply.choices[:n]]
+    flaws = [flaw for _, flaw in read if flaw is not None]
+    if len(read) < n:
+        flaws.append(Flaw("too few choices", spoils=0, passing=True))
+    outcomes = charged([outcome for outcome, _ in read], usage)
+    return Reply(outcomes, tuple(flaws), usage, model)
+
+
+def of_another(reply: Reply, model: str) -> Reply:
+    """The same answer where it came from another model than `model`: nothing of it can be used."""
+    reason = f"The endpoint answered with the model {reply.model!r} in place of {model!r}."
+    return _spoilt("other model", reason, len(reply.outcomes), reply.usage, reply.model)
+
+
+def _spoilt(
+    kind: FaultKind, reason: str, n: int, usage: Usage = NOTHING, model: str | None = None
+) -> Reply:
+    failure = Failure("protocol", reason, retryable=True)
+    return Reply((failure,) * n, (Flaw(kind, n, passing=True),), usage, model)
 
 
 def read_models(content: bytes) -> tuple[str, ...]:
@@ -95,23 +144,30 @@ def read_models(content: bytes) -> tuple[str, ...]:
         return ()
 
 
-def _outcome(choice: _Choice) -> Completion | Failure:
-    message = choice.message
-    if choice.finish_reason == "content_filter":
-        return Failure("refused", "The endpoint's content filter withheld the reply.")
+def _outcome(choice: _Choice) -> tuple[Completion | Failure, Flaw | None]:
+    message, finish = choice.message, choice.finish_reason or ""
+    if finish == "content_filter":
+        failure = Failure("refused", "The endpoint's content filter withheld the reply.")
+        return failure, Flaw("content filter")
+    if finish in _BROKEN_OFF:
+        reason = f"The endpoint broke the reply off (finish_reason {finish!r})."
+        return Failure("protocol", reason, retryable=True), Flaw("broken off", passing=True)
     if message.content is None and message.refusal:
-        return Failure("refused", f"The model refused: {one_line(message.refusal)}")
+        failure = Failure("refused", f"The model refused: {one_line(message.refusal)}")
+        return failure, Flaw("refusal")
     # Cut short while it still reasoned: the model's doing, and as such a reply without a text.
-    if message.content is None and choice.finish_reason != "length":
-        return Failure("empty", "The reply has no content.", retryable=True)
+    if message.content is None and finish != "length":
+        failure = Failure("empty", "The reply has no content.", retryable=True)
+        return failure, Flaw("empty", passing=True)
     text, thought = split_reasoning(message.content or "")
     tokens = choice.logprobs.content if choice.logprobs else None
-    return Completion(
+    completion = Completion(
         text,
-        _FINISH.get(choice.finish_reason or "", "other"),
+        _FINISH.get(finish, "other"),
         logprobs=None if tokens is None else tuple(token.logprob for token in tokens),
         reasoning=message.reasoning_content or message.reasoning or thought,
     )
+    return completion, Flaw("cut short", spoils=0) if finish == "length" else None
 
 
 def split_reasoning(content: str) -> tuple[str, str | None]:
@@ -123,53 +179,11 @@ def split_reasoning(content: str) -> tuple[str, str | None]:
     return content, None
 
 
-def _charged(
-    outcomes: Sequence[Completion | Failure], usage: _Usage, seconds: float
-) -> tuple[Completion | Failure, ...]:
-    completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
-    generated = shares(usage.completion_tokens or 0, [_weight(c) for c in completions])
-    details = usage.completion_tokens_details or _Details()
-    reasoned = shares(details.reasoning_tokens or 0, generated)
-    cached = (usage.prompt_tokens_details or _Details()).cached_tokens or 0
-    owed = Usage(1, usage.prompt_tokens or 0, cached, seconds=seconds)
-    paid = iter(zip(generated, reasoned, strict=True))
-    charged: list[Completion | Failure] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Completion):
-            mine, thought = next(paid)
-            whole = replace(owed, completion_tokens=mine, reasoning_tokens=thought)
-            outcome, owed = replace(outcome, usage=whole), Usage()
-        charged.append(outcome)
-    return tuple(charged)
-
-
-def _weight(completion: Completion) -> int:
-    """Generated tokens where they are known, else characters, which are nearly in proportion."""
-    if completion.logprobs is not None:
-        return len(completion.logprobs)
-    return len(completion.text) + len(completion.reasoning or "")
-
-
-def shares(total: int, weights: Sequence[int]) -> tuple[int, ...]:
-    """Split `total` into whole parts in proportion to `weights`; the parts sum to it exactly.
-
-    part_i = floor(T c_i / W) - floor(T c_{i-1} / W), c the cumulative weights and W their sum.
-    If T <= W, no part exceeds its weight. Weights that are all 0 count as equal.
-    """
-    if not any(weights):
-        weights = [1] * len(weights)
-    parts, reached, whole = [], 0, sum(weights)
-    for weight in weights:
-        parts.append(total * (reached + weight) // whole - total * reached // whole)
-        reached += weight
-    return tuple(parts)
-
-
-def told(body: object) -> str:
-    """The server's own words in the body of an error."""
+def told(body: object, hide: Callable[[str], str] = str) -> str:
+    """The server's own words in the body of an error, with `hide` applied before they are cut."""
     if isinstance(body, Mapping):
         body = body.get("message") or body.get("detail") or body
-    return one_line(body if isinstance(body, str) else json.dumps(body, default=str))
+    return one_line(hide(body if isinstance(body, str) else json.dumps(body, default=str)))
 
 
 def one_line(text: str) -> str:

@@ -89,6 +89,7 @@ def training_figure(
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     with mpl.rc_context({"svg.hashsalt": "tfgrpo", "font.size": 10}):
         figure, (top, bottom) = plt.subplots(
@@ -105,6 +106,7 @@ def training_figure(
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
         bottom.set_xlabel("step")
+        bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
         top.set_title(caption, loc="left", fontsize=9, color="#444444", wrap=True)
         for path in paths:
             metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}

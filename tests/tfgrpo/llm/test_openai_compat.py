@@ -15,19 +15,21 @@ from hypothesis import strategies as st
 from tests.tfgrpo.llm.loopback import Answer, Loopback, completion
 from tfgrpo.errors import BackendError
 from tfgrpo.llm.openai_compat import OpenAIChat
-from tfgrpo.llm.openai_reply import shares, split_reasoning
+from tfgrpo.llm.openai_reply import split_reasoning
+from tfgrpo.llm.openai_usage import shares
 from tfgrpo.protocols import ChatModel
 from tfgrpo.types import ChatRequest, Completion, Failure, Message, SamplingParams, Usage
 
 PARAMS = SamplingParams(temperature=0.7, top_p=0.9, max_tokens=64, seed=5)
 REQUEST = ChatRequest((Message("system", "Be brief."), Message("user", "What is 2 + 2?")), PARAMS)
 SCHEMA = {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}
-# Without it the client waits half a second before it tries again.
 SOON = {"retry_after_ms": "1"}
 
 
 def chat(server: Loopback, **settings: Any) -> OpenAIChat:
-    return OpenAIChat("tiny", server.url, **{"max_retries": 2, "timeout_s": 5.0} | settings)
+    return OpenAIChat(
+        "tiny", server.url, **{"max_retries": 2, "timeout_s": 5.0, "backoff_s": 0.001} | settings
+    )
 
 
 def ask(model: OpenAIChat, request: ChatRequest = REQUEST) -> tuple[Completion | Failure, ...]:
@@ -100,9 +102,10 @@ def test_half_of_the_choices_are_kept_and_the_rest_is_fetched() -> None:
     with Loopback() as server:
         server.faults.append(completion({"content": "a"}, {"content": "b"}))
         outcomes = ask(chat(server), replace(REQUEST, n=4, first_index=10))
-    assert [body.get("n", 1) for body in server.bodies] == [4, 1, 1]
+    assert [body.get("n", 1) for body in server.bodies] == [4, 2]
     assert [o.text for o in outcomes[:2] if isinstance(o, Completion)] == ["a", "b"]
-    assert len({body["seed"] for body in server.bodies}) == 3
+    assert len({body["seed"] for body in server.bodies}) == 2
+    assert len({o.text for o in outcomes if isinstance(o, Completion)}) == 4
 
 
 def test_greedy_rollouts_never_share_a_request() -> None:
@@ -236,7 +239,7 @@ def test_lasting_trouble_is_a_typed_failure(
 @pytest.mark.parametrize("fault", [Answer(200, b"<html>"), completion(), Answer.error(500, "no")])
 def test_a_shared_request_that_fails_fails_all_its_rollouts(fault: Answer) -> None:
     with Loopback(always=fault) as server:
-        model = chat(server, max_retries=0)
+        model = chat(server, max_retries=0, max_repairs=0)
         outcomes = ask(model, replace(REQUEST, n=3))
     assert len(outcomes) == 3
     assert all(isinstance(outcome, Failure) for outcome in outcomes)
@@ -379,14 +382,13 @@ def test_usage_in_full() -> None:
         "prompt_tokens_details": {"cached_tokens": 64},
         "completion_tokens_details": {"reasoning_tokens": 7},
     }
-    answer = completion(
-        {"content": "abc"}, {"content": None}, {"content": "abcdefghi"}, usage=usage
-    )
+    refusal = {"content": None, "refusal": "No."}
+    answer = completion({"content": "abc"}, refusal, {"content": "abcdefghi"}, usage=usage)
     with Loopback(always=answer) as server:
         outcomes = ask(chat(server), replace(REQUEST, n=3))
-    first, empty, last = outcomes
+    first, refused, last = outcomes
     assert isinstance(first, Completion)
-    assert isinstance(empty, Failure)
+    assert isinstance(refused, Failure)
     assert isinstance(last, Completion)
     assert replace(first.usage, seconds=0.0) == Usage(1, 100, 64, 2, 1)
     assert last.usage == Usage(0, 0, 0, 8, 6)

@@ -50,7 +50,7 @@ def test_one_missing_feature_is_the_only_one_found(way: str, feature: str) -> No
         ("stop", {"stop": False}),
         ("max_tokens", {"max_tokens": False}),
         ("temperature", {"temperature 1": False, "seed": None}),
-        ("usage", {"usage": False, "cached tokens": None}),
+        ("usage", {"usage": False, "max_tokens": None, "cached tokens": None}),
         ("cached", {"cached tokens": None}),
     ],
 )
