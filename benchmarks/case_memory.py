@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 import psutil
 
-from memory.approximate import RECALL, ApproximateIndex, choose, measured_recall
-from memory.embed import F32, Fingerprint, unit_rows
-from memory.index import FaissIndex
-from memory.index_files import load, save
-from memory.space import Space
+from memory.search.approximate import RECALL, ApproximateIndex, choose, measured_recall
+from memory.search.embed import F32, Fingerprint, unit_rows
+from memory.search.index import FaissIndex
+from memory.search.index_files import load, save
+from memory.search.space import Space
 from memory.store import CaseStore
 from memory.types import CaseIn
 

@@ -60,7 +60,7 @@ def bank_page(store: CaseStore, title: str = "Case memory") -> str:
 
 def _cases(store: CaseStore, cases: Sequence[Case]) -> Iterable[BankCase]:
     from memory.credit import Utility
-    from memory.utility import priors
+    from memory.sqlite.utility import priors
     from tfgrpo.report.pages.bank_records import BankCase
 
     utilities, shown, prior = store.utilities(), store.retrievals.times_shown(), priors(cases)

@@ -19,10 +19,10 @@ from tfgrpo.runs import RunDir
 from tfgrpo.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from memory.embed import F32, Embedder
-    from memory.guard import Phase
-    from memory.policy import ReadPolicy
-    from memory.space import Space
+    from memory.read.guard import Phase
+    from memory.read.policy import ReadPolicy
+    from memory.search.embed import F32, Embedder
+    from memory.search.space import Space
     from memory.store import CaseStore
     from memory.types import Case, Mode
 
@@ -31,11 +31,11 @@ TokenCounter = Callable[[str], int]
 
 def make_embedder(name: str) -> Embedder:
     """`hashing`, `minilm`, or a sentence-transformers model by folder or Hugging Face id."""
-    from memory.embed import HashingEmbedder
+    from memory.search.embed import HashingEmbedder
 
     if name == "hashing":
         return HashingEmbedder()
-    from memory.sentence import SentenceEmbedder, packaged_minilm
+    from memory.search.sentence import SentenceEmbedder, packaged_minilm
 
     try:
         return SentenceEmbedder(packaged_minilm() if name == "minilm" else Path(name), name=name)
@@ -45,7 +45,15 @@ def make_embedder(name: str) -> Embedder:
 
 def read_policy(spec: config.MemorySpec, floor: float) -> ReadPolicy:
     """`floor`: the cosine that chance reaches, used where the settings name none."""
-    from memory.policy import ByModel, BySimilarity, ByValue, ReadPolicy, Softmax, Thompson, TopK
+    from memory.read.policy import (
+        ByModel,
+        BySimilarity,
+        ByValue,
+        ReadPolicy,
+        Softmax,
+        Thompson,
+        TopK,
+    )
 
     scores: dict[str, BySimilarity | ByValue | ByModel] = {
         "similarity": BySimilarity(),
@@ -79,7 +87,7 @@ def neural_file(store: CaseStore, embedder: Embedder) -> Path:
 
 def neural_value(bank: Bank) -> Callable[[F32, Sequence[int]], Sequence[float]]:
     """Q(question, cases) of the model that was trained on the bank's own log."""
-    from memory.neural import NeuralQ
+    from memory.read.neural import NeuralQ
 
     model = NeuralQ.load(neural_file(bank.store, bank.embedder), bank.embedder.fingerprint)
 
@@ -103,8 +111,8 @@ class Bank:
 
     def casebook(self, phase: Phase, seed: int, group_size: int, run_id: str) -> Casebook:
         """What is shown of the store as it now stands."""
-        from memory.guard import Guard
-        from memory.reader import Reader, Rules, State
+        from memory.read.guard import Guard
+        from memory.read.reader import Reader, Rules, State
         from memory.types import STATES, CaseFilter
 
         cases = self.store.cases(CaseFilter(states=STATES))
@@ -135,8 +143,8 @@ class Bank:
 def opened(
     spec: config.MemorySpec, mode: Mode, pack: PromptPack, count: TokenCounter
 ) -> Iterator[Bank]:
-    from memory.embed import FingerprintMismatch
-    from memory.space import Space
+    from memory.search.embed import FingerprintMismatch
+    from memory.search.space import Space
     from memory.store import CaseStore
 
     embedder = make_embedder(spec.embedder)

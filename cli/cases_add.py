@@ -10,8 +10,8 @@ import typer
 
 from cli import console, options
 from cli.cases_options import ACTOR, STORE, Note, Store, everything, opened
-from memory.codec import CONTENT_FIELDS, check_content, content_of, parents_of
 from memory.errors import InvalidCase
+from memory.sqlite.codec import CONTENT_FIELDS, check_content, content_of, parents_of
 from memory.types import CaseIn, Kind, Verdict
 from tfgrpo.errors import ConfigError
 
@@ -31,7 +31,7 @@ Tag = Annotated[list[str] | None, typer.Option(help="May be repeated.", show_def
 
 def init(store: Store = STORE, json: options.Json = False) -> None:
     """Make a store; one that is there is brought up to date, and its log is put away."""
-    from memory.database import FILE_NAME
+    from memory.sqlite.database import FILE_NAME
     from memory.store import CaseStore
 
     fresh = not (store / FILE_NAME).exists()

@@ -25,7 +25,7 @@ from cli.cases_options import (
 from tfgrpo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from memory.consolidation import ConsolidationPlan
+    from memory.care.consolidation import ConsolidationPlan
     from memory.store import CaseStore
     from memory.types import Kind, View
 
@@ -58,8 +58,8 @@ def forget(
     json: options.Json = False,
 ) -> None:
     """Archive what is of no use by the rules that are given; `restore` brings it back."""
-    from memory.upkeep import DAY, ForgetPolicy, forget_plan
-    from memory.upkeep import forget as carry_out
+    from memory.care.upkeep import DAY, ForgetPolicy, forget_plan
+    from memory.care.upkeep import forget as carry_out
 
     if (least, unshown, age, capacity) == (None,) * 4:
         raise ConfigError("Give a rule: --least, --unshown, --age or --capacity.")
@@ -97,7 +97,7 @@ def consolidate(
 
     Questions and plans must both be alike, and all numbers equal. The others are archived.
     """
-    from memory.consolidation import consolidate as carry_out
+    from memory.care.consolidation import consolidate as carry_out
 
     with opened(store, "rw" if yes else "ro") as bank:
         plan, before = consolidation(bank, embedder, threshold), bank.seq
@@ -120,9 +120,9 @@ def consolidate(
 
 def consolidation(bank: CaseStore, name: str | None, threshold: float) -> ConsolidationPlan:
     """Of cases with like questions and plans, and of insights with like texts."""
-    from memory.consolidation import ConsolidationPlan, plan_consolidation
-    from memory.reembed import attach, complete
-    from memory.vectors import retrievable
+    from memory.care.consolidation import ConsolidationPlan, plan_consolidation
+    from memory.search.reembed import attach, complete
+    from memory.sqlite.vectors import retrievable
 
     embedder = embedder_of(bank, name)
     attach(bank, embedder)

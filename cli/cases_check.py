@@ -96,7 +96,7 @@ def examine(store: Path, embedder: str | None) -> Iterator[Check]:
 
 
 def _log(store: Path) -> Check:
-    from memory.database import FILE_NAME
+    from memory.sqlite.database import FILE_NAME
 
     log = store / f"{FILE_NAME}-wal"
     size = log.stat().st_size if log.exists() else 0
@@ -127,7 +127,7 @@ def _vectors(bank: CaseStore, fingerprint: str) -> Iterator[Check]:
 
 def _embedder(bank: CaseStore, name: str | None) -> Check:
     from memory.errors import StoreError
-    from memory.reembed import attach
+    from memory.search.reembed import attach
     from tfgrpo.errors import ConfigError
 
     try:
@@ -141,11 +141,11 @@ def _embedder(bank: CaseStore, name: str | None) -> Check:
 
 
 def _index(bank: CaseStore, fingerprint: str, view: View) -> Check:
-    from memory.approximate import ApproximateIndex, choose
-    from memory.index import FaissIndex
-    from memory.index_files import StaleIndex, load
-    from memory.reembed import index_folder, stamp
-    from memory.vectors import retrievable
+    from memory.search.approximate import ApproximateIndex, choose
+    from memory.search.index import FaissIndex
+    from memory.search.index_files import StaleIndex, load
+    from memory.search.reembed import index_folder, stamp
+    from memory.sqlite.vectors import retrievable
 
     folder = index_folder(bank.folder, fingerprint, view)
     if not folder.exists():
@@ -164,7 +164,7 @@ def _index(bank: CaseStore, fingerprint: str, view: View) -> Check:
 
 def reindex(store: Store = STORE, json: options.Json = False) -> None:
     """Make anew what follows from the rest: utilities, the index of words, indexes of vectors."""
-    from memory.reembed import reindex as write_indexes
+    from memory.search.reembed import reindex as write_indexes
 
     with opened(store, "rw") as bank:
         bank.retrievals.rebuild_utilities()

@@ -62,7 +62,7 @@ def places(bank: CaseStore, ns: str | None) -> dict[str, bool]:
 
 
 def _told(bank: CaseStore, place: str, closed: bool) -> dict[str, Any]:
-    from memory.episodes import Episode
+    from memory.agent.episodes import Episode
 
     ns, _, name = place.rpartition(MARK)
     episode = Episode(bank, name, ns=ns, actor=ACTOR)
@@ -82,7 +82,7 @@ def _list(known: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _tell(episode: Mapping[str, Any]) -> None:
-    from memory.transcript import render_calls, render_plan
+    from memory.agent.transcript import render_calls, render_plan
 
     parts = [render_plan(episode["goal"], episode["steps"], EVERYTHING, len)]
     parts.append(render_calls(episode["calls"], EVERYTHING, len))

@@ -11,11 +11,11 @@ from cli.cases_options import STORE, EmbedderName, Store, embedder_of, everythin
 from tfgrpo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from memory.embed import F32, Embedder
-    from memory.neural_data import Example
-    from memory.neural_fit import FitReport
+    from memory.read.neural_data import Example
+    from memory.read.neural_fit import FitReport
+    from memory.read.worth import Worth
+    from memory.search.embed import F32, Embedder
     from memory.store import CaseStore
-    from memory.worth import Worth
 
 
 def fit(
@@ -33,10 +33,10 @@ def fit(
     nothing, and beside the cosine, which needs no training.
     """
     from cli.banks import neural_file
-    from memory.neural_data import logged
-    from memory.neural_fit import Training
-    from memory.neural_fit import fit as train
-    from memory.reembed import attach, complete
+    from memory.read.neural_data import logged
+    from memory.read.neural_fit import Training
+    from memory.read.neural_fit import fit as train
+    from memory.search.reembed import attach, complete
 
     try:
         training = Training(epochs=epochs, hidden=hidden, seed=seed)
@@ -62,8 +62,8 @@ def fit(
 
 def questions(bank: CaseStore, model: Embedder, examples: list[Example]) -> dict[str, F32]:
     """Vectors (dim,) of the asked questions. The log keeps hashes, and the cases know the texts."""
-    from memory.codec import sha256
-    from memory.embed import normalised
+    from memory.search.embed import normalised
+    from memory.sqlite.codec import sha256
 
     asked = {example.query for example in examples}
     texts = {sha256(normalised(c.question)): c.question for c in everything(bank) if c.question}

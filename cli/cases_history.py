@@ -27,7 +27,7 @@ from cli.cases_options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from memory.history import StoreState
+    from memory.sqlite.history import StoreState
     from memory.store import CaseStore
     from memory.types import Case, Event
 
@@ -115,7 +115,7 @@ def diff(
 
 def difference(old: StoreState, new: StoreState) -> dict[str, Any]:
     """The same as `CaseStore.diff`, with what the cases say."""
-    from memory.snapshots import difference as compare
+    from memory.sqlite.snapshots import difference as compare
 
     found = compare(old, new)
     changed = [

@@ -20,12 +20,12 @@ from cli.cases_options import (
     opened,
     said,
 )
-from memory.guard import NEAR
+from memory.read.guard import NEAR
 
 if TYPE_CHECKING:
-    from memory.embed import Embedder
-    from memory.guard import GuardedItem
-    from memory.leaks import LeakReport
+    from memory.care.leaks import LeakReport
+    from memory.read.guard import GuardedItem
+    from memory.search.embed import Embedder
     from memory.types import Content
 
 
@@ -50,7 +50,7 @@ def leaks(
 
     The problems are those that `tfgrpo eval` would ask with the same tasks, split, limit and seed.
     """
-    from memory.leaks import scan
+    from memory.care.leaks import scan
 
     items = asked(tasks, split, limit, seed)
     cases, model = held(store, file, embedder)
@@ -80,7 +80,7 @@ def asked(tasks: str, split: str, limit: int | None, seed: int | None) -> list[G
 
 def held(store: Path, file: Path | None, name: str | None) -> tuple[Sequence[Content], Embedder]:
     """The cases of the store or of the file, and what measures their questions."""
-    from memory.foreign import read_bank
+    from memory.files.foreign import read_bank
 
     if file is None:
         with opened(store) as bank:

@@ -15,7 +15,7 @@ from tfgrpo.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from memory.embed import Embedder
+    from memory.search.embed import Embedder
     from memory.store import CaseStore
     from memory.types import Case, Content, Mode, SeqRef
 
@@ -49,8 +49,8 @@ EmbedderName = Annotated[
 
 def opened(folder: Path, mode: Mode = "ro", snapshot: str | None = None) -> CaseStore:
     """The store, which must be there: only `init` makes one."""
-    from memory.database import FILE_NAME
     from memory.errors import NoStore
+    from memory.sqlite.database import FILE_NAME
     from memory.store import CaseStore
 
     if not (folder / FILE_NAME).exists():

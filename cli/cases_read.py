@@ -128,7 +128,7 @@ def by_likeness(
     bank: CaseStore, text: str, wanted: CaseFilter, limit: int, embedder: str | None
 ) -> dict[int, float]:
     """Cosines of the nearest cases, nearest first."""
-    from memory.space import Space
+    from memory.search.space import Space
 
     space = Space(bank, embedder_of(bank, embedder))
     kept, needed = bank.vectors.progress(space.fingerprint, "question")

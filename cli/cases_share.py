@@ -28,8 +28,8 @@ def import_file(
     Reads exports of this program, Memento's memories and training pairs, mem0, and experiences.
     Lines that cannot be read are told, and the command ends with 1.
     """
-    from memory.foreign import ForeignBank, import_bank
-    from memory.parquet import import_parquet
+    from memory.files.foreign import ForeignBank, import_bank
+    from memory.files.parquet import import_parquet
 
     with opened(store, "rw") as bank:
         if file.suffix == PARQUET:
@@ -58,7 +58,7 @@ def export(
     json: options.Json = False,
 ) -> None:
     """Write all cases to a file that `import` reads; equal stores give equal bytes."""
-    from memory.parquet import export_parquet
+    from memory.files.parquet import export_parquet
 
     with opened(store) as bank:
         count = export_parquet(bank, file) if file.suffix == PARQUET else bank.export(file)

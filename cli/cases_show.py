@@ -11,7 +11,7 @@ from cli import console, options
 from cli.bank_page import estimate
 from cli.cases_history import event_row, event_table
 from cli.cases_options import STORE, Id, Store, everything, excerpt, opened, said
-from memory.guard import NEAR
+from memory.read.guard import NEAR
 
 if TYPE_CHECKING:
     from memory.store import CaseStore
@@ -53,7 +53,7 @@ def show(
 def worth(bank: CaseStore, case: Case, known: Sequence[Case]) -> dict[str, Any]:
     """What was credited, and what is believed of it: shrunk to the prior, with 95%."""
     from memory.credit import Utility
-    from memory.utility import priors
+    from memory.sqlite.utility import priors
 
     utility, prior = bank.utilities().get(case.id, Utility()), priors(known)[case.id]
     return {"utility": utility, "prior": prior, "estimate": estimate(utility, prior)}
@@ -73,7 +73,7 @@ def alike(bank: CaseStore, case: Case, least: float) -> list[tuple[int, float]]:
     """Active cases whose questions are near by the stored vectors, nearest first."""
     import numpy as np
 
-    from memory.vectors import retrievable
+    from memory.sqlite.vectors import retrievable
 
     fingerprint = bank.vectors.active
     if fingerprint is None or not case.question.strip():

@@ -10,7 +10,7 @@ from cli import console, options
 from cli.cases_options import STORE, Store, counted, opened
 
 if TYPE_CHECKING:
-    from memory.stats import Stats
+    from memory.care.stats import Stats
 
 BARS = " ▁▂▃▄▅▆▇█"
 DAYS_SHOWN = 7

@@ -24,7 +24,7 @@ from cli.cases_options import (
 from tfgrpo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from memory.fingerprints import StoredView
+    from memory.sqlite.fingerprints import StoredView
     from memory.store import CaseStore
 
 
@@ -38,7 +38,7 @@ def reembed(
 
     The store is searched as before until all are made. A kill loses nothing: give it again.
     """
-    from memory.reembed import migrate
+    from memory.search.reembed import migrate
 
     with opened(store, "rw") as bank, console.progress() as bar:
         model = embedder_of(bank, embedder)
@@ -69,7 +69,7 @@ def spaces(
     json: options.Json = False,
 ) -> None:
     """List the embedding spaces of the store, or drop one that is no longer searched."""
-    from memory.reembed import drop_space
+    from memory.search.reembed import drop_space
 
     with opened(store, "rw" if yes and drop is not None else "ro") as bank:
         views = bank.stats().views
@@ -130,9 +130,9 @@ def measured(bank: CaseStore, queries: int, k: int) -> dict[str, Any]:
     """Milliseconds of a search by the index, by all cosines and by words, one query at a time."""
     import numpy as np
 
-    from memory.approximate import choose, measured_recall
-    from memory.index import NumpyIndex
-    from memory.vectors import retrievable
+    from memory.search.approximate import choose, measured_recall
+    from memory.search.index import NumpyIndex
+    from memory.sqlite.vectors import retrievable
 
     some = retrievable(bank.cases())
     rows, cases, _ = bank.vectors.get(searched_space(bank), "question", some)

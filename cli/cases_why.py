@@ -112,8 +112,8 @@ def by_value(policy: Mapping[str, Any]) -> bool:
 
 
 def with_parts(rows: Rows, blended: bool) -> None:
-    """Add z(similarity) and z(utility) over the eligible candidates, as `memory.rank` had them."""
-    from memory.rank import z_scores
+    """Add z(similarity) and z(utility) over the eligible candidates, as the ranking had them."""
+    from memory.read.rank import z_scores
 
     eligible = [row for row in rows if blended and row["score"] is not None]
     for name in ("similarity", "utility"):

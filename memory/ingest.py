@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from memory.codec import sha256
+from memory.sqlite.codec import sha256
 from memory.types import (
     Case,
     CaseFilter,

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from memory import changes, exchange, history, keywords, rows, snapshots, verify
+from memory.care.stats import Stats, read_stats
 from memory.credit import Utility
-from memory.database import Database
 from memory.errors import CaseNotFound, SnapshotError, StoreError
-from memory.history import Stamp, StoreState
-from memory.retrievals import RetrievalLog
-from memory.stats import Stats, read_stats
+from memory.files import exchange
+from memory.sqlite import changes, history, keywords, rows, snapshots, verify
+from memory.sqlite.database import Database
+from memory.sqlite.history import Stamp, StoreState
+from memory.sqlite.retrievals import RetrievalLog
+from memory.sqlite.utility import read_utilities
+from memory.sqlite.vectors import VectorTable
 from memory.types import (
     AddResult,
     Case,
@@ -32,8 +35,6 @@ from memory.types import (
     Snapshot,
     StoreDiff,
 )
-from memory.utility import read_utilities
-from memory.vectors import VectorTable
 
 _ACTIVE = CaseFilter()
 _ALL = CaseFilter(states=("active", "archived", "deleted"))
@@ -104,7 +105,7 @@ class CaseStore:
     def keyword_search(
         self, text: str, wanted: CaseFilter = _ACTIVE, limit: int = 10
     ) -> list[tuple[Case, float]]:
-        """Matching cases that hold some word of `text`, best first, see `memory.keywords`."""
+        """Matching cases that hold some word of `text`, best first, see `sqlite.keywords`."""
         if self._state is not None:
             return keywords.search_cases(self._state.cases.values(), text, wanted, limit)
         with self._database.read() as connection:
@@ -291,7 +292,7 @@ class CaseStore:
     # Files
 
     def export(self, path: Path) -> int:
-        """Write all cases as lines of JSON, see `memory.exchange`; returns how many."""
+        """Write all cases as lines of JSON, see `memory.files.exchange`; returns how many."""
         cases = self.cases(_ALL)
         exchange.write_file(path, "".join(f"{line}\n" for line in exchange.export_lines(cases)))
         return len(cases)

@@ -22,11 +22,11 @@ import pytest
 from cli.banks import Bank, opened
 from cli.cases_read import fused
 from cli.main import run
+from memory.agent.episodes import Episode
 from memory.credit import leave_one_out
-from memory.embed import HashingEmbedder
-from memory.episodes import Episode
-from memory.neural import NeuralQ
-from memory.reembed import embed_pending
+from memory.read.neural import NeuralQ
+from memory.search.embed import HashingEmbedder
+from memory.search.reembed import embed_pending
 from memory.store import CaseStore
 from memory.types import STATES, Case, CaseFilter, CaseIn, Hit, Outcome, Parent, Retrieval
 from tests.cli.test_commands import HOSTILE, harmless

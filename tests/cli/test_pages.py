@@ -12,9 +12,9 @@ import pytest
 
 from cli.bank_page import MOST_NEAR, READS_PER_CASE, bank_page
 from cli.main import run
+from memory.sqlite.utility import priors
 from memory.store import CaseStore
 from memory.types import Case, CaseIn, Hit, Outcome, Parent, Retrieval
-from memory.utility import priors
 from tests.tfgrpo.report.samples import data_of, rows_of
 
 START = 1_790_000_000.0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.approximate import (
+from memory.search.approximate import (
     APPROXIMATE_FROM,
     LEAST,
     RECALL,
@@ -15,8 +15,8 @@ from memory.approximate import (
     choose,
     measured_recall,
 )
-from memory.embed import F32, unit_rows
-from memory.index import FaissIndex, NumpyIndex
+from memory.search.embed import F32, unit_rows
+from memory.search.index import FaissIndex, NumpyIndex
 
 N, DIM = 3_000, 24
 

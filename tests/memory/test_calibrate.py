@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memory.calibrate import (
+from memory.search.calibrate import (
     PROBES,
     calibrate,
     chance_level,
@@ -11,7 +11,7 @@ from memory.calibrate import (
     random_pair_cosines,
     require_same_space,
 )
-from memory.embed import FingerprintMismatch, HashingEmbedder, unit_rows
+from memory.search.embed import FingerprintMismatch, HashingEmbedder, unit_rows
 
 
 def test_chance_level_is_the_quantile_of_random_pairs() -> None:

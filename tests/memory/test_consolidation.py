@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.clusters import BLOCK, clusters, formulas
-from memory.consolidation import ConsolidationPlan, consolidate, plan_consolidation
+from memory.care.clusters import BLOCK, clusters, formulas
+from memory.care.consolidation import ConsolidationPlan, consolidate, plan_consolidation
+from memory.care.upkeep import undo
 from memory.credit import Utility
-from memory.embed import F32, HashingEmbedder, unit_rows
 from memory.errors import InvalidCase, VersionConflict
-from memory.guard import only_numbers_differ
-from memory.index import I64
-from memory.space import Space
+from memory.read.guard import only_numbers_differ
+from memory.search.embed import F32, HashingEmbedder, unit_rows
+from memory.search.index import I64
+from memory.search.space import Space
 from memory.store import CaseStore
 from memory.types import STATES, Case, CaseFilter, CaseIn, Parent
-from memory.upkeep import undo
 from tests.memory.store_places import memory_folder
 
 EMBEDDER = HashingEmbedder(dim=128)

@@ -20,7 +20,7 @@ from memory.credit import (
     memory_off,
     on_off_effect,
 )
-from memory.rank import BySimilarity, Candidate, ReadPolicy, Softmax, rank
+from memory.read.rank import BySimilarity, Candidate, ReadPolicy, Softmax, rank
 
 rewards = st.sampled_from([0.0, 0.25, 0.5, 1.0])
 groups = st.lists(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.embed import F32, Fingerprint, FingerprintMismatch, HashingEmbedder, unit_rows
+from memory.search.embed import F32, Fingerprint, FingerprintMismatch, HashingEmbedder, unit_rows
 
 texts = st.lists(st.text(max_size=30), max_size=5)
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.embed import HashingEmbedder
-from memory.episodes import Episode
+from memory.agent.episodes import Episode
+from memory.agent.transcript import ToolCall, render_calls, within
 from memory.errors import CaseNotFound, InvalidCase, StoreError
-from memory.space import Space
+from memory.search.embed import HashingEmbedder
+from memory.search.space import Space
 from memory.store import CaseStore
-from memory.transcript import ToolCall, render_calls, within
 from memory.types import CaseFilter, CaseIn, Parent
 from tests.memory.store_places import memory_folder
 

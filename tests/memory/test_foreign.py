@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.errors import InvalidCase, StoreError
-from memory.foreign import Unread, detect, export_lines, import_bank, read_bank
+from memory.files.foreign import Unread, detect, export_lines, import_bank, read_bank
 from memory.store import CaseStore
 from memory.types import CaseFilter, CaseIn, Parent
 from tests.memory.store_places import memory_folder

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.guard import (
+from memory.read.guard import (
     Guard,
     GuardedCase,
     GuardedItem,
@@ -16,7 +16,7 @@ from memory.guard import (
     only_numbers_differ,
     question_hash,
 )
-from memory.sentence import SentenceEmbedder, packaged_minilm
+from memory.search.sentence import SentenceEmbedder, packaged_minilm
 
 WHERE = "Where was Andrew Cunningham born?"
 WHEN = "When was Andrew Cunningham born?"

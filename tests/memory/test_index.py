@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.approximate import ApproximateIndex
-from memory.embed import F32, unit_rows
-from memory.index import FaissIndex, NumpyIndex
+from memory.search.approximate import ApproximateIndex
+from memory.search.embed import F32, unit_rows
+from memory.search.index import FaissIndex, NumpyIndex
 
 KINDS = [NumpyIndex, FaissIndex, ApproximateIndex]
 Kind = type[NumpyIndex] | type[FaissIndex] | type[ApproximateIndex]

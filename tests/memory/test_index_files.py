@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memory.approximate import ApproximateIndex
-from memory.embed import F32, unit_rows
-from memory.index import I64, FaissIndex, NumpyIndex
-from memory.index_files import MANIFEST, Manifest, StaleIndex, load, load_or_build, save
+from memory.search.approximate import ApproximateIndex
+from memory.search.embed import F32, unit_rows
+from memory.search.index import I64, FaissIndex, NumpyIndex
+from memory.search.index_files import MANIFEST, Manifest, StaleIndex, load, load_or_build, save
 
 KINDS = [NumpyIndex, FaissIndex, ApproximateIndex]
 Kind = type[NumpyIndex] | type[FaissIndex] | type[ApproximateIndex]
@@ -117,8 +117,8 @@ def test_another_kind_or_format_is_stale(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from memory.index import NumpyIndex
-from memory.index_files import save
+from memory.search.index import NumpyIndex
+from memory.search.index_files import save
 import numpy as np
 
 stop, folder = int(sys.argv[1]), Path(sys.argv[2])

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from memory import changes
-from memory.database import FILE_NAME
 from memory.errors import CorruptStore, InvalidCase
-from memory.history import Stamp
-from memory.keywords import MOST_WORDS
-from memory.schema import MIGRATIONS, migrate
+from memory.sqlite import changes
+from memory.sqlite.database import FILE_NAME
+from memory.sqlite.history import Stamp
+from memory.sqlite.keywords import MOST_WORDS
+from memory.sqlite.schema import MIGRATIONS, migrate
 from memory.store import CaseStore
 from memory.types import CaseFilter, CaseIn
 from tests.memory.store_places import memory_folder

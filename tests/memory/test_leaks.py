@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memory.embed import HashingEmbedder
+from memory.care.leaks import EXCUSED_KEPT, LeakReport, everything, find_leaks, scan
 from memory.errors import InvalidCase, StoreError
-from memory.foreign import read_bank
-from memory.guard import Guard, GuardedCase, GuardedItem, inspect
-from memory.leaks import EXCUSED_KEPT, LeakReport, everything, find_leaks, scan
+from memory.files.foreign import read_bank
+from memory.read.guard import Guard, GuardedCase, GuardedItem, inspect
+from memory.search.embed import HashingEmbedder
 from memory.store import CaseStore
 from memory.types import Case, CaseFilter, CaseIn, Content, Parent
 

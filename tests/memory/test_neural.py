@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.embed import F32, FingerprintMismatch, HashingEmbedder, unit_rows
 from memory.errors import StoreError
-from memory.neural import NeuralQ, features
+from memory.read.neural import NeuralQ, features
+from memory.search.embed import F32, FingerprintMismatch, HashingEmbedder, unit_rows
 
 DIM, HIDDEN = 8, 5
 SPACE = HashingEmbedder(dim=DIM).fingerprint
@@ -120,8 +120,8 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     model().save(tmp_path / "q.json")
     code = (
         "import sys; from pathlib import Path; import numpy as np;"
-        "from memory.embed import HashingEmbedder; from memory.neural import NeuralQ;"
-        "from memory import neural_fit;"
+        "from memory.search.embed import HashingEmbedder; from memory.read.neural import NeuralQ;"
+        "from memory.read import neural_fit;"
         f"e = HashingEmbedder(dim={DIM});"
         "m = NeuralQ.load(Path(sys.argv[1]), e.fingerprint);"
         "r = e.embed_queries(['a', 'b']); m.values(r[0], r);"

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.embed import F32, HashingEmbedder, unit_rows
 from memory.errors import StoreError
-from memory.neural import NeuralQ
-from memory.neural_data import Example, logged, split
-from memory.neural_fit import FitReport, Training, fit
-from memory.rank import ByModel, Candidate, ReadPolicy, rank
+from memory.read.neural import NeuralQ
+from memory.read.neural_data import Example, logged, split
+from memory.read.neural_fit import FitReport, Training, fit
+from memory.read.rank import ByModel, Candidate, ReadPolicy, rank
+from memory.read.worth import auc
+from memory.search.embed import F32, HashingEmbedder, unit_rows
 from memory.store import CaseStore
 from memory.types import CaseIn, Hit, Outcome, Retrieval
-from memory.worth import auc
 
 DIM = 12
 SPACE = HashingEmbedder(dim=DIM).fingerprint

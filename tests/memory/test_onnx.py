@@ -14,9 +14,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from memory.embed import NoEmbedder
-from memory.onnx import OnnxEmbedder, pooled
-from memory.sentence import SentenceEmbedder, packaged_minilm
+from memory.search.embed import NoEmbedder
+from memory.search.onnx import OnnxEmbedder, pooled
+from memory.search.sentence import SentenceEmbedder, packaged_minilm
 
 WORDS = ["[PAD]", "[CLS]", "red", "green", "blue"]
 TABLE = np.array([[9.0, 9.0, 9.0], [1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0, 0, 4]])

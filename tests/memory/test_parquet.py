@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory import exchange
-from memory.codec import CONTENT_FIELDS
 from memory.errors import InvalidCase, StoreError
-from memory.parquet import (
+from memory.files import exchange
+from memory.files.parquet import (
     COLUMNS,
     export_parquet,
     import_parquet,
@@ -23,6 +22,7 @@ from memory.parquet import (
     to_rows,
     write_parquet,
 )
+from memory.sqlite.codec import CONTENT_FIELDS
 from memory.store import CaseStore
 from memory.types import Case, CaseFilter, CaseIn, Parent
 

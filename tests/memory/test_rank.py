@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.credit import Utility
-from memory.embed import unit_rows
-from memory.rank import (
+from memory.read.rank import (
     ByModel,
     BySimilarity,
     ByValue,
@@ -24,6 +23,7 @@ from memory.rank import (
     rank,
     z_scores,
 )
+from memory.search.embed import unit_rows
 
 
 def candidate(case_id: int, similarity: float, **fields: object) -> Candidate:

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.credit import Utility
-from memory.embed import F32, HashingEmbedder
-from memory.guard import Guard, GuardedItem
-from memory.index import Hits, NumpyIndex
-from memory.policy import BySimilarity, ByValue, ReadPolicy, Softmax, TopK
-from memory.reader import Query, Reader, Rules, State
+from memory.read.guard import Guard, GuardedItem
+from memory.read.policy import BySimilarity, ByValue, ReadPolicy, Softmax, TopK
+from memory.read.reader import Query, Reader, Rules, State
+from memory.search.embed import F32, HashingEmbedder
+from memory.search.index import Hits, NumpyIndex
 from memory.types import Case, Parent
 
 EMBEDDER = HashingEmbedder(dim=64)

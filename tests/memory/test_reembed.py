@@ -16,13 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.calibrate import Calibration, calibrate
-from memory.codec import view_text
-from memory.embed import F32, Fingerprint, FingerprintMismatch, HashingEmbedder
 from memory.errors import StoreError
-from memory.index import NumpyIndex
-from memory.index_files import load
-from memory.reembed import (
+from memory.search.calibrate import Calibration, calibrate
+from memory.search.embed import F32, Fingerprint, FingerprintMismatch, HashingEmbedder
+from memory.search.index import NumpyIndex
+from memory.search.index_files import load
+from memory.search.reembed import (
     attach,
     drop_space,
     embed_pending,
@@ -32,9 +31,10 @@ from memory.reembed import (
     reindex,
     stamp,
 )
+from memory.sqlite.codec import view_text
+from memory.sqlite.vectors import retrievable
 from memory.store import CaseStore
 from memory.types import CaseIn
-from memory.vectors import retrievable
 from tests.memory.store_places import memory_folder
 
 ROOT = Path(__file__).parents[2]
@@ -306,8 +306,8 @@ def change(store: CaseStore, name: str, pick: int, question: str, number: int) -
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from memory.embed import HashingEmbedder
-from memory.reembed import migrate
+from memory.search.embed import HashingEmbedder
+from memory.search.reembed import migrate
 from memory.store import CaseStore
 
 OLD, NEW = HashingEmbedder(dim=16), HashingEmbedder(dim=24)

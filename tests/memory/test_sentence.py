@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memory.calibrate import probe, require_same_space
-from memory.embed import NoEmbedder
-from memory.sentence import SentenceEmbedder, folder_fingerprint, packaged_minilm
+from memory.search.calibrate import probe, require_same_space
+from memory.search.embed import NoEmbedder
+from memory.search.sentence import SentenceEmbedder, folder_fingerprint, packaged_minilm
 
 
 def model_folder(folder: Path, *, weights: bytes = b"weights", query: str = "") -> Path:
@@ -84,8 +84,10 @@ def run(code: str, **environment: str) -> str:
 def test_neither_import_nor_fingerprint_loads_a_model() -> None:
     run(
         "import sys;"
-        "from memory import approximate, calibrate, credit, embed, guard, index, index_files;"
-        "from memory import neural, onnx, policy, rank, sentence;"
+        "from memory import credit;"
+        "from memory.search import approximate, calibrate, embed, index, index_files;"
+        "from memory.search import onnx, sentence;"
+        "from memory.read import guard, neural, policy, rank;"
         "sentence.SentenceEmbedder(sentence.packaged_minilm()).fingerprint;"
         "heavy = {'torch', 'sentence_transformers', 'faiss', 'scipy.stats', 'tokenizers'};"
         "assert not (heavy | {'huggingface_hub', 'onnxruntime'}) & set(sys.modules)"
@@ -99,7 +101,7 @@ def test_a_model_of_the_hub_is_read_from_its_cache(tmp_path: Path) -> None:
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     code = (
-        "from memory.sentence import SentenceEmbedder;"
+        "from memory.search.sentence import SentenceEmbedder;"
         "embedder = SentenceEmbedder('owner/tiny');"
         "print(embedder.folder, embedder.fingerprint.model, embedder.fingerprint.digest)"
     )
@@ -110,7 +112,7 @@ def test_a_model_of_the_hub_is_read_from_its_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["owner/absent", "absent", "not/a/name", "/no/such/folder"])
 def test_a_model_that_cannot_be_had_is_one_sentence(name: str, tmp_path: Path) -> None:
     code = (
-        "from memory.sentence import SentenceEmbedder, NoEmbedder\n"
+        "from memory.search.sentence import SentenceEmbedder, NoEmbedder\n"
         f"try: SentenceEmbedder({name!r})\n"
         "except NoEmbedder as error: print(error)"
     )

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.embed import FingerprintMismatch, HashingEmbedder
-from memory.guard import Guard, GuardedItem
-from memory.policy import BySimilarity, ReadPolicy
-from memory.reader import Query, Reader, Rules, State
-from memory.reembed import embed_pending, index_folder, migrate
-from memory.space import Space
+from memory.read.guard import Guard, GuardedItem
+from memory.read.policy import BySimilarity, ReadPolicy
+from memory.read.reader import Query, Reader, Rules, State
+from memory.search.embed import FingerprintMismatch, HashingEmbedder
+from memory.search.reembed import embed_pending, index_folder, migrate
+from memory.search.space import Space
 from memory.store import CaseStore
 from memory.types import STATES, Case, CaseFilter, CaseIn, Parent
 from tests.memory.store_places import memory_folder

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memory.care.stats import BINS
 from memory.credit import Utility, on_off_effect
-from memory.embed import HashingEmbedder
-from memory.guard import Guard, GuardedItem
-from memory.policy import BySimilarity, ReadPolicy
-from memory.reader import Query, Reader, Rules, State
-from memory.reembed import embed_pending
-from memory.space import Space
-from memory.stats import BINS
+from memory.read.guard import Guard, GuardedItem
+from memory.read.policy import BySimilarity, ReadPolicy
+from memory.read.reader import Query, Reader, Rules, State
+from memory.search.embed import HashingEmbedder
+from memory.search.reembed import embed_pending
+from memory.search.space import Space
 from memory.store import CaseStore
 from memory.types import STATES, CaseFilter, CaseIn, Hit, Outcome, Retrieval
 from tests.memory.store_places import memory_folder

@@ -26,8 +26,8 @@ from memory.errors import (
     StoreError,
     VersionConflict,
 )
-from memory.rows import matches
-from memory.schema import MIGRATIONS, migrate
+from memory.sqlite.rows import matches
+from memory.sqlite.schema import MIGRATIONS, migrate
 from memory.store import CaseStore
 from memory.types import CaseFilter, CaseIn, Hit, Outcome, Parent, Retrieval
 

@@ -12,12 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memory.care.upkeep import (
+    DAY,
+    ForgetPlan,
+    ForgetPolicy,
+    forget,
+    forget_plan,
+    plan_forgetting,
+    undo,
+)
 from memory.credit import Utility
 from memory.errors import DuplicateCase, VersionConflict
+from memory.sqlite.utility import priors
 from memory.store import CaseStore
 from memory.types import STATES, Case, CaseFilter, CaseIn, Hit, Outcome, Parent, Retrieval
-from memory.upkeep import DAY, ForgetPlan, ForgetPolicy, forget, forget_plan, plan_forgetting, undo
-from memory.utility import priors
 
 EVERYTHING = CaseFilter(states=STATES)
 

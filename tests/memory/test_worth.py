@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.worth import Worth, auc, log_loss, with_spread, worth
+from memory.read.worth import Worth, auc, log_loss, with_spread, worth
 
 scored = st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.9]), st.booleans()), max_size=12)
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from memory.credit import leave_one_out, memory_off
-from memory.guard import GuardedItem
 from memory.ingest import CreditedRead, Insight, StepMemory
-from memory.reader import Query, Read, Reader, told
+from memory.read.guard import GuardedItem
+from memory.read.reader import Query, Read, Reader, told
 from memory.types import Case, CaseIn, Retrieval, Verdict
 from tfgrpo.experience.oplog import Experience
 from tfgrpo.experience.reflect import Summary

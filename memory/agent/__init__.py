@@ -1,0 +1,1 @@
+"""The other two memories of an agent: its subtasks and its tools."""

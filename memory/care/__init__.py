@@ -1,0 +1,1 @@
+"""Keeping a bank in order: forgetting, consolidating, counting, scanning for leaks."""

@@ -1,0 +1,1 @@
+"""Banks as files, those of other programs included."""

@@ -1,0 +1,1 @@
+"""Embedders, the spaces that they make, and the indexes over them."""

@@ -1,0 +1,1 @@
+"""One SQLite file: cases, vectors, reads, outcomes and their history."""
