@@ -115,6 +115,8 @@ def build_backend(spec: config.ModelSpec) -> ChatModel:
                 max_connections=spec.max_connections,
                 timeout_s=spec.timeout_s,
                 max_retries=spec.max_retries,
+                call_timeout_s=spec.call_timeout_s,
+                max_repairs=spec.max_repairs,
             )
 
 
@@ -161,7 +163,7 @@ class Models:
     """The models of one session, each wrapped in cache, meter and limit, and closed at the end.
 
     Equal specs share one backend, which `build` makes of the spec. The meter stands inside the
-    cache: it counts what is paid now, while the store counts what the run cost over all sessions.
+    cache: it counts what is paid, beginning with what the run's earlier sessions paid.
     """
 
     def __init__(
@@ -178,6 +180,10 @@ class Models:
         self._built: dict[str, ChatModel] = {}
         self._sizes: dict[str, int] = {}
         self._backends: list[ChatModel] = []
+        if store is not None:
+            # A budget is the run's: what its earlier sessions paid for is spent.
+            for phase, usage in store.usage_by_phase().items():
+                self.meter.charge(phase, usage, self._price)
 
     def get(self, spec: config.ModelSpec) -> ChatModel:
         key = spec.model_dump_json()

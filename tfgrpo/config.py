@@ -21,7 +21,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tfgrpo.errors import ConfigError
 from tfgrpo.settings import Shorthand
@@ -94,7 +94,11 @@ class TransformersSpec(Spec):
 
 
 class OpenAISpec(Spec):
-    """An OpenAI-compatible endpoint. The key itself is read from the variable, never stored."""
+    """An OpenAI-compatible endpoint. The key itself is read from the variable, never stored.
+
+    `timeout_s` is for an attempt, `call_timeout_s` for all attempts of a call (by default three
+    times that). `max_retries` are for an endpoint in trouble, `max_repairs` for useless answers.
+    """
 
     kind: Literal["openai"] = "openai"
     model: Name
@@ -103,6 +107,18 @@ class OpenAISpec(Spec):
     max_connections: Positive = 32
     timeout_s: Annotated[float, Field(gt=0)] = 300.0
     max_retries: Annotated[int, Field(ge=0)] = 5
+    call_timeout_s: Annotated[float, Field(gt=0)] | None = None
+    max_repairs: Annotated[int, Field(ge=0)] = 2
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_password(cls, url: str | None) -> str | None:
+        if url and "@" in url.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "must hold no user and password, since settings are written down; put the key into "
+                "the variable that api_key_env names"
+            )
+        return url
 
 
 def parse_tasks(text: str) -> dict[str, Any]:
@@ -256,7 +272,10 @@ PolicySpec = Annotated[
 
 
 class BudgetSpec(Spec):
-    """Hard stops; a run that meets one ends with exit code 3 and can be resumed."""
+    """Hard stops; a run that meets one ends with exit code 3 and can be resumed with a higher one.
+
+    Tokens, calls and dollars are those of the run over all its sessions, seconds of the session.
+    """
 
     max_tokens: Positive | None = None
     max_calls: Positive | None = None

@@ -93,17 +93,19 @@ def config(path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_a_run_may_meet_its_budget_many_times(learn: Learn, folder: Path) -> None:
+def test_a_budget_is_of_the_run_and_not_of_its_sessions(learn: Learn, folder: Path) -> None:
     with Loopback(ignores=["n"], reply=voice) as server:
         assert learn(server.url, folder / "whole")[0] == 0
         server.forget()
         stops, paid = 0, 0
-        while learn(server.url, folder / "run", calls=25)[0] == 3:
+        while learn(server.url, folder / "run", calls=25 * (stops + 1))[0] == 3:
             stops += 1
             used = ledger(folder / "run")
             assert used == billed(server.bills)
             assert used[0] > paid
             paid = used[0]
+            assert learn(server.url, folder / "run", calls=25 * stops)[0] == 3, "not raised"
+            assert ledger(folder / "run") == used == billed(server.bills)
         assert stops >= 2
         assert (
             load_library(folder / "run").fingerprint == load_library(folder / "whole").fingerprint

@@ -140,8 +140,14 @@ def test_an_evaluation_reads_a_frozen_bank(
     assert all(len(row["shown"]) == 4 for row in reads)
     assert all(row["shown"][0] == row["shown"][1] for row in reads), "top shows all the same"
     assert any(row["shown"][0] for row in reads)
+
+
+def test_drawn_cases_differ_from_rollout_to_rollout(
+    practised: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, bank = practised
     drawn = tfgrpo(
-        "eval", "--memory", bank, *chosen, *EVAL, "--set", "memory.draw=softmax",
+        "eval", "--memory", bank, *EVAL, "--set", "memory.draw=softmax",
         "--run", tmp_path / "d", "--json",
     )  # fmt: skip
     assert json.loads(drawn.stdout)["summary"]["n_samples"] == 24

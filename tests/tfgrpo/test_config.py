@@ -293,3 +293,11 @@ def test_the_schema_loads_nothing_heavy() -> None:
         check=True,
     )
     assert done.stdout == "set()\n"
+
+
+def test_a_password_in_an_address_is_refused_before_it_is_written_down() -> None:
+    with pytest.raises(ConfigError, match="put the key into the variable"):
+        load(EvalSpec, None, ["tasks='sum'", "model.kind='openai'", "model.model='m'",
+                              "model.base_url='http://me:secret@host/v1'"])  # fmt: skip
+    model = {"kind": "openai", "model": "m", "base_url": "http://host/v1/a@b"}
+    assert isinstance(load(EvalSpec, None, ["tasks='sum'"], {"model": model}).model, OpenAISpec)
