@@ -105,9 +105,10 @@ def _choose(
     passed: list[Decision] = []
     while left and len(shown) < policy.k:
         held = [cases[d.case_id] for d in shown]
-        current = [
-            replace(d, redundancy=_redundancy(cases[i], held, policy)) for i, d in left.items()
-        ]
+        current = list(left.values())
+        if policy.diversity:
+            redundancies = (_redundancy(cases[i], held, policy) for i in left)
+            current = [replace(d, redundancy=r) for d, r in zip(current, redundancies, strict=True)]
         best = min(current, key=lambda d: (d.redundancy - (d.key or 0.0), d.case_id))
         del left[best.case_id]
         reason = _broken_limit(cases[best.case_id], held, policy)
@@ -121,7 +122,7 @@ def _choose(
 
 
 def _redundancy(candidate: Candidate, held: Sequence[Candidate], policy: ReadPolicy) -> float:
-    if policy.diversity == 0 or not held:
+    if not held:
         return 0.0
     return policy.diversity * max(_cosine(candidate.vector, other.vector) for other in held)
 
