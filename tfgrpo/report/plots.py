@@ -8,14 +8,31 @@ from pathlib import Path
 from tfgrpo.types import Estimate
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; lines also differ in dashes.
-COLOURS = {
-    "base": "#000000",
-    "placebo": "#E69F00",
-    "learned": "#0072B2",
-    "empty": "#999999",
-    "fewshot": "#009E73",
+Style = tuple[str, tuple[float, float]]
+STYLES: Mapping[str, Style] = {
+    "base": ("#000000", (4, 2)),
+    "placebo": ("#E69F00", (1, 1)),
+    "learned": ("#0072B2", (1, 0)),
+    "empty": ("#999999", (2, 2)),
+    "fewshot": ("#009E73", (6, 2)),
 }
-DASHES = {"base": (4, 2), "placebo": (1, 1), "learned": (1, 0), "empty": (2, 2), "fewshot": (6, 2)}
+OTHERS: tuple[Style, ...] = (
+    ("#0072B2", (1, 0)),
+    ("#D55E00", (5, 1)),
+    ("#009E73", (3, 1)),
+    ("#CC79A7", (1, 1)),
+    ("#56B4E9", (6, 2)),
+    ("#B59F00", (2, 2)),
+)
+
+
+def styles_of(names: Sequence[str]) -> dict[str, Style]:
+    """Arms that are known look alike in every figure; the others take what is left, in order."""
+    taken = {STYLES[name] for name in names if name in STYLES}
+    free = [style for style in OTHERS if style not in taken]
+    others = [name for name in names if name not in STYLES]
+    drawn = {name: free[i % len(free)] for i, name in enumerate(others)}
+    return {name: STYLES.get(name) or drawn[name] for name in names}
 
 
 def pass_at_k_figure(
@@ -33,24 +50,26 @@ def pass_at_k_figure(
 
     with mpl.rc_context({"svg.hashsalt": "tfgrpo", "font.size": 10}):
         figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
-        ends: list[tuple[float, str]] = []
+        ends: list[tuple[float, float, str]] = []
         ks: list[int] = []
+        styles = styles_of(list(curves))
         for name, curve in curves.items():
             ks = sorted(curve)
-            colour = COLOURS.get(name, "#CC79A7")
+            colour, dashes = styles[name]
             axes.plot(
                 ks, [curve[k].value for k in ks], color=colour, lw=2, marker="o", ms=3,
-                dashes=DASHES.get(name, (1, 0)),
+                dashes=dashes,
             )  # fmt: skip
             axes.fill_between(
                 ks, [curve[k].low for k in ks], [curve[k].high for k in ks],
                 color=colour, alpha=0.15, lw=0,
             )  # fmt: skip
-            ends.append((curve[ks[-1]].value, name))
-        for height, name in _spread(ends, 0.05):
+            ends.append((curve[ks[-1]].value, curve[ks[0]].value, name))
+        # Curves that end at one height are labelled in the order in which they begin.
+        for height, name in _spread([(end, name) for end, _, name in sorted(ends)], 0.05):
             axes.annotate(
                 name, (ks[-1], height), xytext=(6, 0), textcoords="offset points",
-                color=COLOURS.get(name, "#CC79A7"), va="center", fontweight="bold",
+                color=styles[name][0], va="center", fontweight="bold",
             )  # fmt: skip
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(ks))
@@ -71,9 +90,9 @@ def pass_at_k_figure(
 
 
 def _spread(ends: Sequence[tuple[float, str]], gap: float) -> list[tuple[float, str]]:
-    """Labels moved apart by at least `gap`, lowest first."""
+    """Labels moved apart by at least `gap`; they are given and returned lowest first."""
     placed: list[tuple[float, str]] = []
-    for height, name in sorted(ends):
+    for height, name in ends:
         placed.append((max(height, placed[-1][0] + gap) if placed else height, name))
     over = placed[-1][0] - 1.0 if placed else 0.0
     return [(h - max(0.0, over), name) for h, name in placed]
