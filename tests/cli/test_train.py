@@ -22,7 +22,7 @@ from tfgrpo.errors import ConfigError
 SMALL = (
     "--tasks", "product,sort", "--steps", "3", "--prompts", "4", "--group-size", "4",
     "--max-tokens", "40", "--lr", "1e-3", "--set", "train_limit=12",
-    "--set", "checkpoint_every=1",
+    "--set", "checkpoint_every=1", "--set", "minibatches=4",
 )  # fmt: skip
 
 

@@ -50,8 +50,9 @@ def test_every_pack_keeps_the_contracts(pack: PromptPack) -> None:
         messages = pack.render(part, **{slot: f"<{slot}>" for slot in CONTRACTS[part]})
         assert all(f"<{slot}>" in joined(messages) for slot in template.slots)
         assert "{{" not in joined(messages)
-        # The library is no prompt: its text goes into the slot of `solve`.
-        assert messages[-1].role == ("system" if part == "library" else "user")
+        # Library and cases are no prompts: their text goes into the slot of `solve`.
+        is_block = part in ("library", "cases", "case")
+        assert messages[-1].role == ("system" if is_block else "user")
 
 
 def test_the_shipped_packs_are_these() -> None:
