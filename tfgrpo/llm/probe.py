@@ -130,10 +130,10 @@ async def _seed_repeats(model: OpenAIChat) -> Finding:
 
 async def _stops(model: OpenAIChat) -> Finding:
     (free,) = await _ask(model, _TALE, _greedy())
-    words = free.text.split()
-    if len(words) < 3:
+    words, said = free.text.split(), free.text.strip()
+    if len(said) < 2:
         return None, "the reply was too short to be stopped"
-    word = words[len(words) // 2]
+    word = words[len(words) // 2] if len(words) > 2 else said[len(said) // 2 :].strip()
     (stopped,) = await _ask(model, _TALE, _greedy(stop=(word,)))
     if stopped.text.endswith(word):
         return True, f"the reply ended with its stop string {word!r}, which others leave out"
