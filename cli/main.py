@@ -71,16 +71,11 @@ def run(arguments: list[str] | None = None) -> None:
     """Exit codes: 0 ok, 1 failed, 2 wrong input, 3 a budget stopped it, 130 interrupted."""
     try:
         app(arguments)
-    except TfgrpoError as error:
+    except (TfgrpoError, StoreError) as error:
         if os.environ.get("TFGRPO_DEBUG"):
             raise
         err.print(f"[bold red]Error:[/] {safe(error)}", soft_wrap=True)
-        sys.exit(error.exit_code)
-    except StoreError as error:
-        if os.environ.get("TFGRPO_DEBUG"):
-            raise
-        err.print(f"[bold red]Error:[/] {safe(error)}", soft_wrap=True)
-        sys.exit(1)
+        sys.exit(error.exit_code if isinstance(error, TfgrpoError) else 1)
     except KeyboardInterrupt:
         err.print("Interrupted. Give the same command with the same --run to go on.")
         sys.exit(130)

@@ -79,9 +79,13 @@ def _toml(value: Any) -> str:
     return text if isinstance(value, str | Path) else repr(value)
 
 
+POCKET_CASES: Mapping[str, Any] = {"memory.floor": 0.0, "memory.max_negative": 0}
+"""The pocket model's problems are all alike, and it cannot read "avoid"."""
+
+
 def memory_flags(memory: Path | None, read: str | None, pocket: bool) -> dict[str, Any]:
-    """Settings of a bank. The pocket model's problems are all alike, and it cannot read "avoid"."""
-    own = {"memory.floor": 0.0, "memory.max_negative": 0} if pocket and memory else {}
+    """Settings of a bank that is given by flags."""
+    own = POCKET_CASES if pocket and memory else {}
     return {**own, "memory.path": memory, "memory.read": read}
 
 

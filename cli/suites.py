@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.options import POCKET_CASES, overrides
 from tfgrpo.errors import ConfigError
 
 Settings = tuple[str, ...]
-POCKET_CASES = ("memory.floor=0.0", "memory.max_negative=0")
-"""The pocket model's problems are all alike, and it cannot read "avoid"."""
+CASES = ("memory.path='{bank}'", *overrides(POCKET_CASES, None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Suite:
 
 
 def _cases(name: str, *settings: str, policy: str = "policy='base'") -> ArmPlan:
-    return ArmPlan(name, (policy, "memory.path='{bank}'", *POCKET_CASES, *settings))
+    return ArmPlan(name, (policy, *CASES, *settings))
 
 
 SUITES: Mapping[str, Suite] = {
@@ -76,7 +76,7 @@ SUITES: Mapping[str, Suite] = {
             ("value", "value, drawn"),
             ("library", "both"),
         ),
-        practice=("memory.path='{bank}'", *POCKET_CASES),
+        practice=CASES,
     ),
 }
 

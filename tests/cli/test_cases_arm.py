@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -16,26 +13,13 @@ import pytest
 
 from memory.store import CaseStore
 from memory.types import STATES, Case, CaseFilter
+from tests.cli.commands import tfgrpo
 from tfgrpo.runs import RunDir
 
 pytestmark = pytest.mark.slow
 
 LEARN = ("--tasks", "sum,product", "--limit", "12", "--batch-size", "4", "--epochs", "1")
 EVAL = ("--tasks", "sum,product", "--limit", "6", "--n", "4", "--split", "dev")
-
-
-def tfgrpo(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "cli.main", *map(str, arguments)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -7,23 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.search.approximate import ApproximateIndex
 from memory.search.embed import F32, unit_rows
 from memory.search.index import FaissIndex, NumpyIndex
-
-KINDS = [NumpyIndex, FaissIndex, ApproximateIndex]
-Kind = type[NumpyIndex] | type[FaissIndex] | type[ApproximateIndex]
-each_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-def rows(n: int, dim: int = 8, seed: int = 0) -> F32:
-    return unit_rows(np.random.default_rng(seed).normal(size=(n, dim)))
-
-
-def filled(kind: Kind, n: int = 20, dim: int = 8) -> NumpyIndex | FaissIndex:
-    index = kind(dim)
-    index.add(range(100, 100 + n), rows(n, dim))
-    return index
+from tests.memory.indexes import Kind, each_kind, filled, rows
 
 
 def brute(ids: Iterable[int], vectors: F32, query: F32, k: int) -> list[int]:

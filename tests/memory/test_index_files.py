@@ -9,24 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memory.search.approximate import ApproximateIndex
-from memory.search.embed import F32, unit_rows
+from memory.search.embed import F32
 from memory.search.index import I64, FaissIndex, NumpyIndex
 from memory.search.index_files import MANIFEST, Manifest, StaleIndex, load, load_or_build, save
-
-KINDS = [NumpyIndex, FaissIndex, ApproximateIndex]
-Kind = type[NumpyIndex] | type[FaissIndex] | type[ApproximateIndex]
-each_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-def rows(n: int, dim: int = 8, seed: int = 0) -> F32:
-    return unit_rows(np.random.default_rng(seed).normal(size=(n, dim)))
-
-
-def filled(kind: Kind, n: int = 20, dim: int = 8) -> NumpyIndex | FaissIndex:
-    index = kind(dim)
-    index.add(range(100, 100 + n), rows(n, dim))
-    return index
+from tests.memory.indexes import Kind, each_kind, filled, rows
 
 
 def source() -> tuple[I64, F32]:

@@ -1,0 +1,23 @@
+"""The command as a user gives it: a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def tfgrpo(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run `tfgrpo` with `arguments`; it must end with the exit code `code`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", *map(str, arguments)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done
