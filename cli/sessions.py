@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cli import banks, wiring
-from tfgrpo import config
+from tfgrpo import config, tokens
 from tfgrpo.canonical import canonical_json, fingerprint
 from tfgrpo.errors import BudgetStop, ConfigError, TfgrpoError
 from tfgrpo.evaluation import evaluate, outcome_of
@@ -188,6 +188,8 @@ def _evaluated(
     ordered = [groups[task.task_id] for task in tasks]
     outcomes = tuple(outcome_of(group) for group in ordered)
     write_rows(run, SAMPLES, [sample_row(group) for group in ordered])
+    if spec.detail and (packed := tokens.pack(ordered)) is not None:
+        run.write_bytes(tokens.TOKENS, packed)
     if isinstance(chosen, ContextPolicy) and chosen.casebook:
         write_rows(run, READS, [reads_row(chosen.casebook, task, spec.n) for task in tasks])
     write_rows(run, OUTCOMES, outcomes)

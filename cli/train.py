@@ -190,8 +190,8 @@ def report(folder: Path, json: bool) -> None:
 
 
 def entropy_law(rows: Sequence[dict[str, Any]], seed: int) -> Any:
-    """The fit of `baselines.law`, or None where there is nothing to fit."""
-    from baselines.law import fit_law
+    """The fit of `tfgrpo.metrics.law`, or None where there is nothing to fit."""
+    from tfgrpo.metrics.law import fit_law
 
     metrics = [row["metrics"] for row in rows if "entropy_response" in row["metrics"]]
     try:

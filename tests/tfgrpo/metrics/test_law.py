@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from baselines.law import fit_law
+from tfgrpo.metrics.law import fit_law
 
 
 def test_the_golden_fit() -> None:
