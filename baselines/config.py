@@ -50,7 +50,16 @@ class Brier(Spec):
     kind: Literal["brier"] = "brier"
 
 
-RewardSpec = Annotated[SignedReward | SoftOverlong | Brier, Field(discriminator="kind")]
+class RandomReward(Spec):
+    """A coin instead of the reward, 1 with chance `share`: a control (arXiv 2506.10947)."""
+
+    kind: Literal["random"] = "random"
+    share: Share = 0.5
+
+
+RewardSpec = Annotated[
+    SignedReward | SoftOverlong | Brier | RandomReward, Field(discriminator="kind")
+]
 
 
 class OptimiserSpec(Spec):

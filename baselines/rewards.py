@@ -7,6 +7,7 @@ import re
 
 from baselines import config
 from tfgrpo.errors import GradingError
+from tfgrpo.seeding import derive_rng
 from tfgrpo.types import Rollout
 
 _CONFIDENCE = re.compile(r"confidence\s*[:=]?\s*(\d*\.?\d+)\s*(%?)", re.IGNORECASE)
@@ -39,6 +40,12 @@ def read_confidence(text: str) -> float | None:
     return value if 0 <= value <= 1 else None
 
 
+def random_reward(rollout: Rollout, share: float) -> float:
+    """A coin for each reply: a function of problem, place in the group and text, so it resumes."""
+    rng = derive_rng(0, "random reward", rollout.task_id, rollout.index, rollout.completion.text)
+    return float(rng.random() < share)
+
+
 def training_reward(
     rollout: Rollout, transforms: tuple[config.RewardSpec, ...], max_tokens: int
 ) -> float:
@@ -59,6 +66,8 @@ def training_reward(
                 stated = read_confidence(rollout.completion.text)
                 certain = 1.0 if stated is None else stated
                 reward += brier(rollout.score.correct, certain) - rollout.score.correct
+            case config.RandomReward():
+                reward = random_reward(rollout, transform.share)
     if not math.isfinite(reward):
         raise GradingError(
             f"The reward of task {rollout.task_id} is {reward}; return a finite number, or a "

@@ -13,6 +13,7 @@ from cli import (
     abacus,
     bench,
     cases,
+    compare,
     doctor,
     evaluate,
     experiences,
@@ -20,6 +21,7 @@ from cli import (
     learn,
     methods,
     runs,
+    shift,
     sweep,
     tasks,
     train,
@@ -41,8 +43,10 @@ app.command("learn")(learn.learn)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("bench")(bench.bench)
+app.command("compare")(compare.compare)
 app.command("imitate")(imitate.imitate)
 app.command("sweep")(sweep.sweep)
+app.command("shift")(shift.shift)
 app.command("methods")(methods.methods)
 app.add_typer(experiences.app, name="experiences")
 app.add_typer(cases.app, name="memory")

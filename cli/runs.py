@@ -60,7 +60,7 @@ def show(run: Annotated[Path, typer.Argument()], json: options.Json = False) -> 
 
 def ledger_table(run: RunDir) -> Table:
     """Calls, tokens, FLOPs and dollars by phase; the last two only where they are known."""
-    from tfgrpo.ledger import Ledger, Price, flops, update_flops
+    from tfgrpo.ledger import Ledger, Price, phase_flops
 
     def read(name: str) -> dict[str, Any]:
         return run.read_json(name) if run.file(name).exists() else {}
@@ -71,9 +71,7 @@ def ledger_table(run: RunDir) -> Table:
     def work(phase: str, usage: Usage) -> float:
         if phase == "total":
             return sum(work(p, u) for p, u in ledger.by_phase.items())
-        if phase == "train":
-            return update_flops(usage.prompt_tokens, sizes.get(phase, 0))
-        return flops(usage, sizes.get(phase, 0))
+        return phase_flops(phase, usage, sizes.get(phase, 0))
 
     rows = []
     for name, usage in ledger.rows():

@@ -31,9 +31,9 @@ from tfgrpo.runs import RunDir
 from tfgrpo.seeding import derive_seed
 from tfgrpo.settings import dump
 from tfgrpo.types import RolloutGroup, Task, TaskOutcome
+from tfgrpo.verdict.own import BEGAN, OUTCOMES, SAMPLES, read_outcomes
 
 CALLS, FAULTS = "calls.sqlite", "faults.json"
-BEGAN, OUTCOMES, SAMPLES = "began.jsonl", "outcomes.jsonl", "samples.jsonl"
 READS = "reads.jsonl"
 
 T = TypeVar("T")
@@ -233,18 +233,6 @@ def sample_row(group: RolloutGroup) -> dict[str, Any]:
         "correct": [r.score.correct for r in group.rollouts],
         "failures": [f"{f.failure.stage}: {f.failure.reason}" for f in group.failures],
     }
-
-
-def read_outcomes(run: RunDir) -> tuple[TaskOutcome, ...]:
-    """The outcomes of an evaluation run, equal to those that were written."""
-    return tuple(
-        TaskOutcome(
-            row["task_id"], row["dataset"], tuple(row["correct"]), tuple(row["answers"]),
-            tuple(row["modes"]), tuple(row["entropies"]), tuple(row["lengths"]),
-            row["truncated"], row["failures"],
-        )
-        for row in run.read_rows(OUTCOMES)
-    )  # fmt: skip
 
 
 def write_ledger(run: RunDir, parameters: Mapping[str, int]) -> Ledger:

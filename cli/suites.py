@@ -1,84 +1,192 @@
-"""Named sets of arms for `tfgrpo bench`: what is learned, what is evaluated, what is compared."""
+"""Named sets of arms for `tfgrpo bench`: what is made for them, what is measured and compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from cli.options import POCKET_CASES, overrides
+from cli.options import POCKET_CASES
 from tfgrpo.errors import ConfigError
+from tfgrpo.types import EMPTY
+from tfgrpo.verdict.arms import Family
 
-Settings = tuple[str, ...]
-CASES = ("memory.path='{bank}'", *overrides(POCKET_CASES, None))
+Table = Mapping[str, Any]
+Kind = Literal["learn", "train", "imitate"]
+
+HOT = 1.5
+"""The temperature of the control that only samples the base model hotter."""
+
+SHOTS = 8
+"""Solved problems of the few-shot control: about as many tokens as a pocket library may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A run that arms are made of, once for each seed.
+
+    `settings` are a table over those of its kind, in whose texts {NAME} stands for the folder of
+    the stage NAME of the same seed, and {bank} for that seed's bank of cases. `needs` names the
+    stages that must be over before.
+    """
+
+    name: str
+    kind: Kind
+    settings: Table = field(default_factory=lambda: EMPTY)
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ArmPlan:
-    """An arm and its settings, in which {run} and {bank} stand for a seed's own folders."""
+    """An evaluation, in terms of an EvalSpec; `settings` and `needs` are as those of a stage."""
 
     name: str
-    settings: Settings
+    family: Family
+    settings: Table
+    needs: tuple[str, ...] = ()
 
     @property
     def seeded(self) -> bool:
-        """Whether there is one for each learning run."""
-        return any("{" in setting for setting in self.settings)
+        """Whether there is one for each seed."""
+        return bool(self.needs)
 
-    def at(self, run: Path, bank: Path) -> list[str]:
-        return [setting.format(run=run, bank=bank) for setting in self.settings]
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """The arms of the 2x2 of context and weights."""
+
+    base: str
+    context: str
+    weights: str
+    both: str
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """`pairs` are (a, b) of the differences b - a; `practice` goes to every learning run.
+    """`pairs` are (a, b) of the differences b - a.
 
     With `by_seed` the table has a row for each seed, otherwise one for their average.
     """
 
+    stages: tuple[Stage, ...]
     arms: tuple[ArmPlan, ...]
     pairs: tuple[tuple[str, str], ...]
-    practice: Settings = ()
     by_seed: bool = False
+    square: Square | None = None
 
-    def learning(self, run: Path, bank: Path) -> list[str]:
-        return ArmPlan("learn", self.practice).at(run, bank)
+    @property
+    def base(self) -> str:
+        return self.arms[0].name
+
+    @property
+    def duels(self) -> tuple[tuple[str, str], ...]:
+        """The pairs in which nobody is the base."""
+        return tuple(pair for pair in self.pairs if self.base not in pair)
 
 
-def _cases(name: str, *settings: str, policy: str = "policy='base'") -> ArmPlan:
-    return ArmPlan(name, (policy, *CASES, *settings))
+BANK: Table = {"path": "{bank}", **{k.removeprefix("memory."): v for k, v in POCKET_CASES.items()}}
+BASE = ArmPlan("base", "base", {"policy": "base"})
+LEARN = Stage("learn", "learn")
 
 
-SUITES: Mapping[str, Suite] = {
-    "context": Suite(
-        (
-            ArmPlan("base", ("policy='base'",)),
-            ArmPlan("placebo", ("policy='placebo:{run}'",)),
-            ArmPlan("learned", ("policy='{run}'",)),
-        ),
-        (("base", "learned"), ("placebo", "learned")),
-        by_seed=True,
+def _library(name: str, stage: str) -> ArmPlan:
+    return ArmPlan(name, "context", {"policy": f"library:{{{stage}}}"}, (stage,))
+
+
+def _placebo(stage: str) -> ArmPlan:
+    return ArmPlan("placebo", "control", {"policy": f"placebo:{{{stage}}}"}, (stage,))
+
+
+def _cases(name: str, needs: tuple[str, ...], policy: str = "base", **memory: str) -> ArmPlan:
+    return ArmPlan(name, "context", {"policy": policy, "memory": {**BANK, **memory}}, needs)
+
+
+def _weights(name: str, stage: str, family: Family = "weights") -> ArmPlan:
+    return ArmPlan(name, family, {"policy": "base", "model": _trained(stage)}, (stage,))
+
+
+def _trained(stage: str) -> Table:
+    return {"kind": "transformers", "path": f"{{{stage}}}/weights"}
+
+
+CONTEXT = Suite(
+    (LEARN,),
+    (BASE, _placebo("learn"), _library("learned", "learn")),
+    (("base", "learned"), ("placebo", "learned")),
+    by_seed=True,
+)
+
+MEMORY = Suite(
+    (Stage("learn", "learn", {"memory": BANK}),),
+    (
+        BASE,
+        _library("library", "learn"),
+        _cases("similarity", ("learn",), read="similarity"),
+        _cases("value", ("learn",), read="value"),
+        _cases("value, drawn", ("learn",), read="value", draw="softmax"),
+        _cases("both", ("learn",), "library:{learn}", read="value"),
     ),
-    "memory": Suite(
-        (
-            ArmPlan("base", ("policy='base'",)),
-            ArmPlan("library", ("policy='{run}'",)),
-            _cases("similarity", "memory.read='similarity'"),
-            _cases("value", "memory.read='value'"),
-            _cases("value, drawn", "memory.read='value'", "memory.draw='softmax'"),
-            _cases("both", "memory.read='value'", policy="policy='{run}'"),
-        ),
-        (
-            ("base", "library"),
-            ("base", "similarity"),
-            ("base", "value"),
-            ("similarity", "value"),
-            ("value", "value, drawn"),
-            ("library", "both"),
-        ),
-        practice=CASES,
+    (
+        ("base", "library"),
+        ("base", "similarity"),
+        ("base", "value"),
+        ("similarity", "value"),
+        ("value", "value, drawn"),
+        ("library", "both"),
     ),
-}
+)
+
+FULL = Suite(
+    (
+        LEARN,
+        Stage("practice", "learn", {"memory": BANK}),
+        Stage("train-grpo", "train", {"method": "grpo"}),
+        Stage("train-w-reinforce", "train", {"method": "w-reinforce"}),
+        Stage("train-random", "train", {"method": "grpo", "rewards": [{"kind": "random"}]}),
+        Stage("imitate-rejection", "imitate", {"source": "rejection:{learn}"}, ("learn",)),
+        Stage("imitate-distil", "imitate", {"source": "distil:{learn}"}, ("learn",)),
+    ),
+    (
+        BASE,
+        ArmPlan(f"base, T={HOT}", "control", {"policy": "base", "sampling": {"temperature": HOT}}),
+        ArmPlan("empty", "control", {"policy": "empty"}),
+        ArmPlan("few-shot", "control", {"policy": f"fewshot:{SHOTS}"}),
+        ArmPlan("direct", "control", {"policy": "direct"}),
+        _placebo("learn"),
+        _library("library", "learn"),
+        _cases("cases", ("practice",), read="value"),
+        _cases("library + cases", ("learn", "practice"), "library:{learn}", read="value"),
+        _weights("grpo", "train-grpo"),
+        _weights("w-reinforce", "train-w-reinforce"),
+        _weights("random reward", "train-random", "control"),
+        _weights("rejection", "imitate-rejection"),
+        _weights("distilled", "imitate-distil"),
+        ArmPlan(
+            "grpo + library",
+            "both",
+            {"policy": "library:{learn}", "model": _trained("train-grpo")},
+            ("learn", "train-grpo"),
+        ),
+    ),
+    (
+        ("library", "grpo"),
+        ("placebo", "library"),
+        ("direct", "library"),
+        ("few-shot", "library"),
+        ("library", "cases"),
+        ("library", "library + cases"),
+        ("library", "distilled"),
+        ("rejection", "library"),
+        ("rejection", "grpo"),
+        ("random reward", "grpo"),
+        ("grpo", "w-reinforce"),
+        ("grpo", "grpo + library"),
+        ("library", "grpo + library"),
+    ),
+    square=Square("base", "library", "grpo", "grpo + library"),
+)
+
+SUITES: Mapping[str, Suite] = {"context": CONTEXT, "memory": MEMORY, "full": FULL}
 
 
 def suite(name: str) -> Suite:

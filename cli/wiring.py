@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfgrpo import config
 from tfgrpo.errors import ConfigError
@@ -29,7 +30,12 @@ from tfgrpo.protocols import ChatModel, Policy, Reward, TaskSet
 from tfgrpo.rewards.table import GoldReward, make_reward
 from tfgrpo.rollout import AnswerReader, Grader, gold_grader, vote_grader
 from tfgrpo.seeding import derive_seed
+from tfgrpo.tasks.split import SPLITS
 from tfgrpo.types import Task
+
+if TYPE_CHECKING:
+    from tfgrpo.rewards.code import CodeReward
+    from tfgrpo.rewards.custom import FunctionReward
 
 TokenCounter = Callable[[str], int]
 Build = Callable[[config.ModelSpec], ChatModel]
@@ -48,7 +54,33 @@ class Bench:
     read: AnswerReader
 
 
-def build_tasks(spec: config.TasksSpec, reward_name: str) -> Bench:
+def build_tasks(spec: config.TasksSpec, reward: config.RewardChoice) -> Bench:
+    """The tasks and what grades them. Raises ConfigError if the two do not go together."""
+    if isinstance(reward, str):
+        return _bench(spec, reward)
+    bench = _bench(spec, "exact")
+    own = _own_reward(reward)
+    for split in SPLITS:
+        for task in bench.tasks.tasks(split, 1, 0):
+            own.check(task)
+    return Bench(bench.tasks, own, own.read)
+
+
+def _own_reward(spec: config.CustomReward | config.CodeReward) -> FunctionReward | CodeReward:
+    match spec:
+        case config.CustomReward():
+            from tfgrpo.rewards.custom import load_reward
+
+            return load_reward(spec.target, spec.style, spec.threshold)
+        case config.CodeReward():
+            from tfgrpo.rewards.code import CodeReward
+
+            return CodeReward(
+                spec.allow_code_execution, spec.cpu_seconds, spec.wall_seconds, spec.memory_mb
+            )
+
+
+def _bench(spec: config.TasksSpec, reward_name: str) -> Bench:
     match spec:
         case config.ProceduralSpec():
             from tfgrpo.tasks.procedural import FamilyReward, ProceduralTasks
@@ -71,6 +103,26 @@ def build_tasks(spec: config.TasksSpec, reward_name: str) -> Bench:
 
             gym = GymReward()
             return Bench(GymTasks(spec.name, spec.options), gym, gym.read)
+        case config.SetSpec():
+            return _set(spec, reward_name)
+        case config.CustomTasksSpec():
+            from tfgrpo.tasks.custom import load_tasks
+
+            return _graded(load_tasks(spec.target, spec.options), reward_name)
+
+
+def _set(spec: config.SetSpec, reward_name: str) -> Bench:
+    from tfgrpo.tasks.gym import FAMILIES
+    from tfgrpo.tasks.presets import load_set
+
+    if spec.name in FAMILIES:
+        if spec.path or spec.revision:
+            raise ConfigError(
+                f"The tasks {spec.name} are generated; leave out their path and revision."
+            )
+        return _bench(config.GymSpec(name=spec.name), reward_name)
+    found = load_set(spec.name, spec.path, spec.revision)
+    return _graded(found, found.preset.reward if reward_name == "exact" else reward_name)
 
 
 def _graded(tasks: TaskSet, reward_name: str) -> Bench:

@@ -6,6 +6,9 @@ Tasks and models can be written as one string instead of a table:
     jsonl:data/mine.jsonl     your own file               {kind = "jsonl", path = ...}
     hf:openai/gsm8k:main      a Hugging Face dataset      {kind = "hub", dataset = ..., subset}
     gym:chain_sum             a reasoning-gym generator   {kind = "gym", name = ...}
+    set:gsm8k[@PATH]          a standard set, frozen      {kind = "set", name = ..., path}
+    mine:load                 your own Python function    {kind = "custom", target = ...}
+    plugin:NAME               one that a package offers   {kind = "custom", target = ...}
 
     abacus                    the model in the package    {kind = "abacus"}
     hf/Qwen/Qwen3-0.6B        transformers, id or folder  {kind = "transformers", path = ...}
@@ -18,10 +21,20 @@ Paths are relative to the working directory.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+)
 
 from tfgrpo.errors import ConfigError
 from tfgrpo.settings import Shorthand
@@ -30,6 +43,19 @@ from tfgrpo.types import SamplingParams, Split
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
+
+_DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+TARGET = rf"(?:{_DOTTED}:{_DOTTED}|plugin:[\w.-]+)"
+"""Code of others: MODULE:FUNCTION, or plugin:NAME for an entry point of an installed package."""
+
+
+def _target(text: str) -> str:
+    if not re.fullmatch(TARGET, text):
+        raise ValueError("should be MODULE:FUNCTION or plugin:NAME")
+    return text
+
+
+Target = Annotated[str, AfterValidator(_target)]
 
 
 class Spec(BaseModel):
@@ -73,6 +99,27 @@ class GymSpec(Spec):
 
     kind: Literal["gym"] = "gym"
     name: Name
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SetSpec(Spec):
+    """A standard set by its name, see `tfgrpo tasks list`, or the name of a reasoning-gym task.
+
+    `path` is a file or folder in the set's own format instead of the hub; `revision` a commit of
+    the hub instead of the frozen one.
+    """
+
+    kind: Literal["set"] = "set"
+    name: Name
+    path: Path | None = None
+    revision: str | None = None
+
+
+class CustomTasksSpec(Spec):
+    """A function of your own that gives rows or tasks; `options` are its keyword arguments."""
+
+    kind: Literal["custom"] = "custom"
+    target: Target
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -121,6 +168,10 @@ class OpenAISpec(Spec):
         return url
 
 
+TASK_SOURCES = ("jsonl", "hf", "gym", "set")
+"""Prefixes that are taken: a module of such a name is written as a table."""
+
+
 def parse_tasks(text: str) -> dict[str, Any]:
     """The table that a task string stands for. Raises ConfigError if it stands for none."""
     source, colon, rest = text.partition(":")
@@ -129,17 +180,23 @@ def parse_tasks(text: str) -> dict[str, Any]:
             return {"kind": "jsonl", "path": rest}
         case "gym" if rest:
             return {"kind": "gym", "name": rest}
+        case "set" if rest:
+            name, at, path = rest.partition("@")
+            if name and (path or not at):
+                return {"kind": "set", "name": name} | ({"path": path} if path else {})
         case "hf":
             dataset, more, subset = rest.partition(":")
             if dataset and subset:
                 return {"kind": "hub", "dataset": dataset, "subset": subset}
             if dataset and not more:
                 return {"kind": "hub", "dataset": dataset}
+        case _ if source not in TASK_SOURCES and re.fullmatch(TARGET, text):
+            return {"kind": "custom", "target": text}
     families = [part.strip() for part in text.split(",")]
     if colon or not all(families):
         raise ConfigError(
             f"{text!r} names no tasks; write FAMILY,FAMILY or jsonl:PATH or hf:ID[:SUBSET] or "
-            "gym:NAME."
+            "gym:NAME or set:NAME[@PATH] or MODULE:FUNCTION or plugin:NAME."
         )
     return {"kind": "procedural", "families": families}
 
@@ -170,8 +227,81 @@ def parse_kind(text: str) -> dict[str, Any]:
     return {"kind": text}
 
 
-TasksSpec = Annotated[ProceduralSpec | JsonlSpec | HubSpec | GymSpec, Field(discriminator="kind")]
+TasksSpec = Annotated[
+    ProceduralSpec | JsonlSpec | HubSpec | GymSpec | SetSpec | CustomTasksSpec,
+    Field(discriminator="kind"),
+]
 ModelSpec = Annotated[AbacusSpec | TransformersSpec | OpenAISpec, Field(discriminator="kind")]
+
+
+RewardName = Literal["exact", "numeric", "choice", "words", "math"]
+"""`exact`, the default, leaves tasks that bring a grader of their own to that grader."""
+
+RewardStyle = Literal["tfgrpo", "trl", "trl-chat", "verl", "dspy", "verifiers"]
+
+
+class CustomReward(Spec):
+    """A reward of your own, called as `style` says; `threshold` is the least reward of a right one.
+
+    Without a threshold only rewards of 0 and 1 are accepted.
+    """
+
+    kind: Literal["custom"] = "custom"
+    target: Target
+    style: RewardStyle = "tfgrpo"
+    threshold: float | None = None
+
+
+class CodeReward(Spec):
+    """1 for a reply whose Python code passes the task's tests; the code is run, within limits."""
+
+    kind: Literal["code"] = "code"
+    allow_code_execution: Annotated[bool, Field(validate_default=True)] = False
+    cpu_seconds: Positive = 10
+    wall_seconds: Positive = 60
+    memory_mb: Annotated[int, Field(ge=64)] = 1024
+
+    @field_validator("allow_code_execution")
+    @classmethod
+    def _is_wanted(cls, allowed: bool) -> bool:
+        if not allowed:
+            raise ValueError(
+                "this reward runs what a model wrote on this machine; where that may be, it should "
+                "be true (--set reward.allow_code_execution=true)"
+            )
+        return allowed
+
+
+def parse_reward(text: str) -> Any:
+    """The name of a reward, or the table that the string stands for. Raises ConfigError."""
+    if text in get_args(RewardName):
+        return text
+    if text == "code":
+        return {"kind": "code"}
+    style, _, target = text.partition(":")
+    if style in get_args(RewardStyle) and re.fullmatch(TARGET, target):
+        return {"kind": "custom", "target": target, "style": style}
+    if re.fullmatch(TARGET, text):
+        return {"kind": "custom", "target": text}
+    raise ConfigError(
+        f"{text!r} names no reward; write {', '.join(get_args(RewardName))}, code, MODULE:FUNCTION "
+        f"or plugin:NAME, with {', '.join(get_args(RewardStyle)[1:])} and a colon before it for a "
+        "function of that library."
+    )
+
+
+def _reward_kind(value: Any) -> Any:
+    if isinstance(value, str):
+        return "named"
+    return value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+
+
+RewardChoice = Annotated[
+    Annotated[RewardName, Tag("named")]
+    | Annotated[CustomReward, Tag("custom")]
+    | Annotated[CodeReward, Tag("code")],
+    Discriminator(_reward_kind),
+]
 
 
 class SamplingSpec(Spec):
@@ -344,7 +474,7 @@ class LearnSpec(Spec):
     editor: Annotated[ModelSpec | None, Shorthand(parse_model)] = None
     pack: Name = "default"
     evidence: Annotated[EvidenceSpec, Shorthand(parse_kind)] = Gold()
-    reward: Literal["exact", "numeric", "choice", "math"] = "exact"
+    reward: Annotated[RewardChoice, Shorthand(parse_reward)] = "exact"
     sampling: SamplingSpec = SamplingSpec()
     reflection: SamplingSpec = SamplingSpec(temperature=0.2, max_tokens=2048)
     summarise: Literal["always", "long", "never"] = "long"
@@ -368,7 +498,7 @@ class EvalSpec(Spec):
     model: Annotated[ModelSpec, Shorthand(parse_model)] = AbacusSpec()
     policy: Annotated[PolicySpec, Shorthand(parse_policy)] = Base()
     pack: Name = "default"
-    reward: Literal["exact", "numeric", "choice", "math"] = "exact"
+    reward: Annotated[RewardChoice, Shorthand(parse_reward)] = "exact"
     sampling: SamplingSpec = SamplingSpec()
     split: Split = "test"
     limit: Positive = 100

@@ -56,6 +56,13 @@ def update_flops(tokens: int, parameters: int) -> int:
     return 6 * parameters * tokens
 
 
+def phase_flops(phase: str, usage: Usage, parameters: int) -> int:
+    """`update_flops` of what a phase `train` was fed, `flops` of every other phase."""
+    if phase == "train":
+        return update_flops(usage.prompt_tokens, parameters)
+    return flops(usage, parameters)
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Usage by phase; immutable, so a ledger that was handed out never changes."""

@@ -1,9 +1,9 @@
-"""The four seams, on one screen."""
+"""The four seams, and the two functions by which a user fills the last two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from tfgrpo.types import ChatRequest, Completion, Failure, Prompt, Score, Split, Task
 
@@ -56,3 +56,24 @@ class TaskSet(Protocol):
     def tasks(self, split: Split, limit: int, seed: int) -> Sequence[Task]:
         """At most `limit` distinct tasks of `split`; equal arguments give equal tasks."""
         ...
+
+
+class TaskLoader(Protocol):
+    """Tasks of your own: `--tasks MODULE:FUNCTION`, or an entry point of `tfgrpo.tasks`.
+
+    Gives rows as in a JSON Lines file ({"question", "answer"}, and optionally "id", "split" and
+    "metadata"), `Task`s, or a whole `TaskSet`. `tasks.options` are the keyword arguments.
+    """
+
+    def __call__(self, **options: Any) -> Iterable[Mapping[str, Any] | Task] | TaskSet: ...
+
+
+class RewardFunction(Protocol):
+    """A reward of your own: `--set reward=MODULE:FUNCTION`, or an entry point of `tfgrpo.rewards`.
+
+    Gets one whole reply, the gold answer and the task. A bool, 0 and 1 say whether it is right;
+    other numbers need `reward.threshold`; a `Score` stands as it is. What it raises is counted as a
+    failure of grading and never as a reward of 0. It is called from several threads at once.
+    """
+
+    def __call__(self, text: str, answer: str | None, task: Task) -> bool | float | Score: ...

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tfgrpo.metrics.bootstrap import bca_ends, check_level, resampled_sums
-from tfgrpo.metrics.estimate import mean_of, without_spread
+from tfgrpo.metrics.bootstrap import TIE, bca_ends, check_level, chunks, resampled_sums
+from tfgrpo.metrics.estimate import EXACT_FLIPS, mean_of, sign_flip_p, without_spread
 from tfgrpo.types import Estimate
 
 
@@ -56,6 +56,31 @@ def simultaneous_band(
     return tuple(
         replace(e, method=f"simultaneous {e.method}", level=level)
         for e in _intervals(x, draws, min(pointwise, 1 - 1 / resamples), ceilings)
+    )
+
+
+def sign_flip_columns(columns: ArrayLike, seed: int, draws: int = 10_000) -> tuple[float, ...]:
+    """`sign_flip_p` of each column of paired differences, shape (P, M), from shared flips.
+
+    Columns with few nonzero differences are enumerated exactly, as there.
+
+    Raises:
+        ValueError: if columns are not a finite matrix with rows, or draws < 1.
+    """
+    x = np.asarray(columns, dtype=np.float64)
+    if x.ndim != 2 or x.shape[0] == 0 or not np.isfinite(x).all() or draws < 1:
+        raise ValueError("Sign flips need a finite row of differences per problem and a draw.")
+    few = np.count_nonzero(x, axis=0) <= EXACT_FLIPS
+    totals = x.sum(axis=0)
+    thresholds = np.abs(totals) - TIE * np.abs(x).sum(axis=0)
+    beyond = np.zeros(x.shape[1], dtype=np.int64)
+    rng = np.random.default_rng(seed)
+    for rows in chunks(draws, x.shape[0]):
+        positive = rng.integers(2, size=(rows, x.shape[0]), dtype=np.int8).astype(np.float64)
+        beyond += np.sum(np.abs(2.0 * (positive @ x) - totals) >= thresholds, axis=0)
+    return tuple(
+        sign_flip_p(column, seed) if exact else float((b + 1) / (draws + 1))
+        for column, exact, b in zip(x.T, few, beyond, strict=True)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from numbers import Integral
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from tfgrpo.types import TaskOutcome
 
 
+@lru_cache(maxsize=1 << 16, typed=True)
 def pass_at_k(n: int, c: int, k: int) -> float:
     """f(n, c, k) = 1 - C(n-c, k) / C(n, k), unbiased over n samples of which c are correct.
 

@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tfgrpo.metrics.bootstrap import check_level
+from tfgrpo.metrics.columns import bootstrap_columns, sign_flip_columns
 from tfgrpo.metrics.estimate import paired_difference, seed_summary
+from tfgrpo.metrics.proportion import clopper_pearson
+from tfgrpo.seeding import derive_seed
 from tfgrpo.types import Comparison, Estimate
 
 MIN_SEEDS = 3
+FEW = 5
+"""Differing problems up to which a bootstrap of their differences is not trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,76 @@ def seeded_difference(
         seeds=seed_summary(by_seed),
         crossed=crossed_mean(y - x),
     )
+
+
+def seeded_columns(
+    names: Sequence[str],
+    pairs: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    seed: int,
+    resamples: int = 10_000,
+    ceilings: Sequence[float | None] | None = None,
+) -> tuple[dict[str, SeededDifference], ...]:
+    """`seeded_difference` of many metrics and pairs of arms, from shared draws of the problems.
+
+    Each pair (a, b) holds tables of shape (S, P, M): seeds, problems in the same order, metrics
+    named by `names`. An arm without training, S = 1, is compared with every seed of the other.
+
+    `ceilings` are the largest values of one problem, None where unknown (and by default). Where
+    `FEW` problems or fewer differ between two arms, a bootstrap is too narrow, or has no width at
+    all; the mean is then bounded by Clopper-Pearson's bounds on the shares of problems that go up
+    and down, each times its ceiling.
+
+    Raises:
+        ValueError: if the shapes do not fit or a value is not finite.
+    """
+    if not all(_fit(a, b, len(names)) for a, b in pairs):
+        raise ValueError("The arms' tables do not fit; tabulate both for the same problems.")
+    each = [b - a for a, b in pairs]
+    means = np.concatenate([d.mean(axis=0) for d in each], axis=1)
+    intervals = bootstrap_columns(
+        means, derive_seed(seed, "bootstrap"), resamples=resamples,
+        ceilings=[None] * means.shape[1],
+    )  # fmt: skip
+    p_values = sign_flip_columns(means, derive_seed(seed, "sign-flip"), resamples)
+    found: list[dict[str, SeededDifference]] = []
+    for i, (a, b) in enumerate(pairs):
+        row = {}
+        for m, name in enumerate(names):
+            drawn, p = intervals[i * len(names) + m], p_values[i * len(names) + m]
+            if ceilings is not None:
+                drawn = _widened(drawn, means[:, i * len(names) + m], ceilings[m])
+            row[name] = _seeded(name, a[:, :, m], b[:, :, m], drawn, p)
+        found.append(row)
+    return tuple(found)
+
+
+def _seeded(
+    name: str, a: NDArray[np.float64], b: NDArray[np.float64], drawn: Estimate, p: float
+) -> SeededDifference:
+    each = b - a
+    by_seed = tuple(each.mean(axis=1).tolist())
+    interval = replace(drawn, method=f"paired {drawn.method}")
+    return SeededDifference(
+        name=name,
+        by_seed=by_seed,
+        problems=Comparison(name, float(a.mean()), float(b.mean()), interval, p),
+        seeds=seed_summary(by_seed),
+        crossed=crossed_mean(each),
+    )
+
+
+def _widened(drawn: Estimate, mean: NDArray[np.float64], ceiling: float | None) -> Estimate:
+    """`mean` (P,) are the problems' differences. mean(d) <= ceiling * share(d > 0), and so on."""
+    up, down = int(np.sum(mean > 0)), int(np.sum(mean < 0))
+    if ceiling is None or up + down > FEW:
+        return drawn
+    high, low = (clopper_pearson(m, mean.size, drawn.level).high for m in (up, down))
+    return replace(drawn, low=-ceiling * low, high=ceiling * high, method="clopper-pearson")
+
+
+def _fit(a: NDArray[np.float64], b: NDArray[np.float64], metrics: int) -> bool:
+    paired = a.shape[0] == b.shape[0] or 1 in (a.shape[0], b.shape[0])
+    return paired and a.shape[1:] == b.shape[1:] and a.shape[2] == metrics
 
 
 def crossed_mean(values: ArrayLike, level: float = 0.95) -> Estimate:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfgrpo.metrics.pass_at_k import check_draw
+
+BLOCK = 256
+"""Problems that are voted on at once: their tables stay in a processor's cache."""
 
 
 def maj_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int) -> float:
@@ -28,17 +33,20 @@ def maj_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int) -> 
     Raises:
         ValueError: if k is not in 1..n, or answers and correct differ in length.
     """
-    n = len(answers)
-    check_draw(n, 0, k)
-    right: Counter[str | None] = Counter()
-    for answer, ok in zip(answers, correct, strict=True):
-        right[answer] += ok
-    votes = Counter(a for a in answers if a is not None)
-    classes = sorted((size, right[answer] / size) for answer, size in votes.items())
-    rate = k / (n + 1)
-    top = max(votes.values(), default=0)
-    wins = (_wins_with(v, classes, n, k, rate) for v in range(1, min(top, k) + 1))
-    return min(1.0, math.fsum(wins) / float(_binomial(n, rate, k)[k]))
+    return float(maj_at_k_each([(answers, correct)], k)[0])
+
+
+def maj_at_k_each(
+    problems: Sequence[tuple[Sequence[str | None], Sequence[bool]]], k: int
+) -> NDArray[np.float64]:
+    """`maj_at_k` of each problem's (answers, correct), shape (P,); raises as it does."""
+    ballots = [_ballot(answers, correct, k) for answers, correct in problems]
+    found = np.empty(len(ballots))
+    order = sorted(range(len(ballots)), key=lambda p: len(ballots[p].classes))
+    for start in range(0, len(order), BLOCK):
+        block = order[start : start + BLOCK]
+        found[block] = _majority([ballots[p] for p in block], k)
+    return found
 
 
 def best_of_k(scores: Sequence[float], correct: Sequence[bool], k: int) -> float:
@@ -76,29 +84,73 @@ def agreement(answers: Sequence[str | None]) -> tuple[float | None, ...]:
     return tuple((votes[a] - 1) / others if a is not None and others else None for a in answers)
 
 
-def _wins_with(v: int, classes: Sequence[tuple[int, float]], n: int, k: int, rate: float) -> float:
-    """Weight of drawing k with v the winning count, times the share of winners that is right.
+@dataclass(frozen=True, slots=True)
+class _Ballot:
+    """One problem's n samples: (size, share right) of each answer, and those without answer."""
 
-    `table[0, x, t]` is the weight of drawing x samples of which t classes reach v; `table[1]` the
-    same with one more class at v, weighted by its share right. Classes below v cannot win and are
-    one binomial together.
+    n: int
+    classes: tuple[tuple[int, float], ...]
+    blank: int
+
+
+def _ballot(answers: Sequence[str | None], correct: Sequence[bool], k: int) -> _Ballot:
+    n = len(answers)
+    check_draw(n, 0, k)
+    right: Counter[str | None] = Counter()
+    for answer, ok in zip(answers, correct, strict=True):
+        right[answer] += ok
+    votes = Counter(a for a in answers if a is not None)
+    classes = tuple(sorted((size, right[answer] / size) for answer, size in votes.items()))
+    return _Ballot(n, classes, n - votes.total())
+
+
+def _majority(ballots: Sequence[_Ballot], k: int) -> NDArray[np.float64]:
+    most = max(len(ballot.classes) for ballot in ballots)
+    weights = np.zeros((len(ballots), most, k + 1))
+    weights[:, :, 0] = 1.0
+    shares = np.zeros((len(ballots), most))
+    rest, total = np.empty((len(ballots), k + 1)), np.empty(len(ballots))
+    for p, ballot in enumerate(ballots):
+        rate = k / (ballot.n + 1)
+        rest[p], total[p] = _binomial(ballot.blank, rate, k), _binomial(ballot.n, rate, k)[k]
+        for j, (size, share) in enumerate(ballot.classes):
+            weights[p, j], shares[p, j] = _binomial(size, rate, k), share
+    wins = np.sum([_wins(weights, shares, rest, v) for v in range(1, k + 1)], axis=0)
+    found: NDArray[np.float64] = np.minimum(1.0, wins / total)
+    return found
+
+
+def _wins(
+    weights: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    rest: NDArray[np.float64],
+    v: int,
+) -> NDArray[np.float64]:
+    """Weight of drawing k with v the winning count, times the share of winners that is right: (P,).
+
+    `weights` (P, J, k + 1) are the binomials of J answer classes of each problem, all-rest beyond a
+    problem's own, `shares` (P, J) their shares right and `rest` (P, k + 1) the binomial of samples
+    without an answer. `table[:, 0, x, t]` is the weight of drawing x samples of which t classes
+    reach v; `table[:, 1]` the same with one more class at v, weighted by its share right.
     """
-    able = [(size, share) for size, share in classes if size >= v]
-    rest = n - sum(size for size, _ in able)
-    table = np.zeros((2, k + 1, k // v + 1))
-    table[0, :, 0] = _binomial(rest, rate, k)
-    for size, share in able:
-        weights = _binomial(size, rate, v)
-        drawn = np.zeros_like(table)
-        for u in range(v):
-            drawn[:, u:] += weights[u] * table[:, : k + 1 - u]
-        tie = weights[v] * table[:, : k + 1 - v]
-        drawn[:, v:, 1:] += tie[:, :, :-1]
-        drawn[1, v:] += share * tie[0]
+    problems, classes, width = weights.shape
+    table = np.zeros((problems, 2, width, (width - 1) // v + 1))
+    table[:, 0, :, 0] = rest
+    for j in range(classes):
+        w = weights[:, j, :, None, None, None]
+        drawn = w[:, 0] * table
+        for u in range(1, v):
+            drawn[:, :, u:] += w[:, u] * table[:, :, : width - u]
+        tie = w[:, v] * table[:, :, : width - v]
+        drawn[:, :, v:, 1:] += tie[..., :-1]
+        drawn[:, 1, v:] += shares[:, j, None, None] * tie[:, 0]
         table = drawn
-    return float(np.sum(table[1, k] / np.arange(1, table.shape[2] + 1)))
+    ties = np.arange(1, table.shape[3] + 1)
+    won: NDArray[np.float64] = np.sum(table[:, 1, width - 1] / ties, axis=1)
+    return won
 
 
+@lru_cache(maxsize=1 << 14)
 def _binomial(size: int, rate: float, limit: int) -> NDArray[np.float64]:
     """Binomial(size, rate) at 0 .. limit, shape (limit + 1,)."""
     logs = (
@@ -107,4 +159,5 @@ def _binomial(size: int, rate: float, limit: int) -> NDArray[np.float64]:
     )
     weights = np.zeros(limit + 1)
     weights[: min(size, limit) + 1] = [math.exp(x) for x in logs]
+    weights.flags.writeable = False  # shared by all who ask again
     return weights

@@ -7,6 +7,7 @@ below is None, so that a percentage, a unit or a list is never silently taken fo
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from fractions import Fraction
 from math import gcd
@@ -22,6 +23,8 @@ _RATIO = re.compile(
 )
 _THIN_SPACE = re.compile(r"\\[,!;]")
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}")
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CHOICE = re.compile(r"(?:(?:option|choice) )?\(?([a-j])\)?(?:[.):](?: .*)?)?", re.IGNORECASE)
 
 
@@ -62,6 +65,16 @@ def canonical_answer(text: str) -> str:
     """The name under which equal answers are counted: a rational in lowest terms, else the text."""
     number = canonical_number(text)
     return canonical_text(text) if number is None else str(number)
+
+
+def canonical_words(text: str) -> str:
+    """`text` in lower case without punctuation and articles, as SQuAD and HotpotQA compare answers.
+
+    Source: the evaluation script of arXiv 1606.05250, which HotpotQA (1809.09600) uses too. What
+    consists of nothing else keeps them.
+    """
+    bare = canonical_string(text).lower().translate(_NO_PUNCTUATION)
+    return " ".join(_ARTICLE.sub(" ", bare).split()) or canonical_text(text)
 
 
 def canonical_choice(text: str) -> str | None:

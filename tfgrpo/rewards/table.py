@@ -12,6 +12,7 @@ from tfgrpo.rewards.exact import (
     canonical_answer,
     canonical_choice,
     canonical_number,
+    canonical_words,
     exact_equal,
     numeric_equal,
 )
@@ -85,10 +86,21 @@ class ChoiceReward(GoldReward):
         return canonical_choice(gold) == canonical_choice(answer)
 
 
+class WordsReward(GoldReward):
+    """Equal words, without regard to case, punctuation and articles (exact match of SQuAD)."""
+
+    def canonical(self, answer: str) -> str | None:
+        return canonical_words(answer) or None
+
+    def equal(self, gold: str, answer: str) -> bool:
+        return canonical_words(gold) == canonical_words(answer)
+
+
 REWARDS: Mapping[str, Callable[[], Reward]] = {
     "exact": ExactReward,
     "numeric": NumericReward,
     "choice": ChoiceReward,
+    "words": WordsReward,
     "math": MathVerifyReward,
 }
 

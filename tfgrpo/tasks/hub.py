@@ -123,14 +123,16 @@ class HubTasks:
             )
 
 
-def load(source: HubSource) -> Mapping[str, Iterable[Mapping[str, Any]]]:
-    """The rows of each hub split; raises ConfigError."""
+def load(
+    source: HubSource, instead: str = "jsonl:PATH"
+) -> Mapping[str, Iterable[Mapping[str, Any]]]:
+    """The rows of each hub split; raises ConfigError, which names what can be used `instead`."""
     try:
         from datasets import load_dataset
     except ImportError as error:
         raise ConfigError(
             "Tasks from the Hugging Face hub need the package datasets, which is not installed; "
-            "run: pip install 'tfgrpo[hub]'"
+            f"run: pip install 'tfgrpo[hub]', or use {instead}."
         ) from error
     try:
         loaded = load_dataset(
@@ -142,7 +144,7 @@ def load(source: HubSource) -> Mapping[str, Iterable[Mapping[str, Any]]]:
     except Exception as error:  # offline, unknown id, gated, bad config: each its own class
         raise ConfigError(
             f"The dataset {source.dataset_id} cannot be loaded ({_first_line(error)}); check its "
-            "name and the connection, or download it to a JSON Lines file and use jsonl:PATH."
+            f"name and the connection, or download it and use {instead}."
         ) from error
     return {str(name): rows for name, rows in loaded.items()}
 

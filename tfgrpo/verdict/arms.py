@@ -7,12 +7,11 @@ asks which.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tfgrpo.errors import ConfigError
-from tfgrpo.types import EMPTY, TaskOutcome, Usage
+from tfgrpo.types import TaskOutcome, Usage
 
 Family = Literal["base", "control", "context", "weights", "both", "other"]
 FAMILIES: tuple[Family, ...] = ("base", "control", "context", "weights", "both", "other")
@@ -27,7 +26,7 @@ class Cost:
     making, None where the model's size is unknown; `usd` likewise where a price is.
     """
 
-    making: Mapping[str, Usage] = MappingProxyType({})
+    making: Mapping[str, Usage] = field(default_factory=dict)
     serving: Usage = _NOTHING
     queries: int = 0
     samples: int = 0
@@ -49,7 +48,7 @@ class Evaluation:
     name: str
     seed: int | None
     outcomes: tuple[TaskOutcome, ...]
-    protocol: Mapping[str, Any] = EMPTY
+    protocol: Mapping[str, Any] = field(default_factory=dict)
     family: Family = "other"
     cost: Cost | None = None
     source: str = ""

@@ -7,18 +7,15 @@ over the seeds within each problem; every interval is over problems unless it sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 from tfgrpo.errors import ConfigError
 from tfgrpo.metrics.claims import Claim
 from tfgrpo.metrics.crossover import CrossoverLaw
 from tfgrpo.metrics.seeds import SeededDifference
 from tfgrpo.metrics.solved import SolvedSets
-from tfgrpo.types import EMPTY, Estimate
+from tfgrpo.types import Estimate
 from tfgrpo.verdict.arms import Cost, Family
-
-NO_ESTIMATES: Mapping[str, Estimate] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,8 @@ class ArmFigures:
 
     `curve` is pass@k for k = 1, 2, 4, ... `by_seed` holds each seed's pass@1, in the order of
     `seeds`. `figures` are named by `metric` or `metric@k`: distinct_correct, distinct_modes,
-    answer_entropy, token_entropy, maj@k, pass^k, cover@0.5, auc (missing where undefined).
+    answer_entropy, token_entropy (nats per token, every token alike), reply_entropy (the same,
+    every reply alike), maj@k, pass^k, cover@0.5, auc@k, length; missing where undefined.
     `panel` and `panel_correct` are the eight views of diversity, on all and on correct samples.
     `modes` is the share of each strategy by dataset.
     """
@@ -86,9 +84,9 @@ class ArmFigures:
     figures: Mapping[str, Estimate]
     reading: Reading
     cost: Cost | None = None
-    panel: Mapping[str, Estimate] = NO_ESTIMATES
-    panel_correct: Mapping[str, Estimate] = NO_ESTIMATES
-    modes: Mapping[str, Mapping[str, float]] = EMPTY
+    panel: Mapping[str, Estimate] = field(default_factory=dict)
+    panel_correct: Mapping[str, Estimate] = field(default_factory=dict)
+    modes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +126,10 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A learning run, one entry for each step: accuracy of its rollouts, nats per token, tokens.
+    """A training run, one entry for each step: accuracy of its rollouts, reply entropy, tokens.
 
-    `tokens` are generated so far. `law` is (a, b, R^2) of R = -a exp(H) + b (arXiv 2505.22617),
-    None where it could not be fitted.
+    `entropy` is what `reply_entropy` is of an arm. `tokens` are generated so far.
+    `law` is (a, b, R^2) of R = -a exp(H) + b (arXiv 2505.22617), None without a fit.
     """
 
     name: str
@@ -181,11 +179,11 @@ class Verdict:
     judgements: tuple[Judgement, ...]
     duels: tuple[Judgement, ...] = ()
     interaction: Interaction | None = None
-    floor: Mapping[int, float] = MappingProxyType({})
+    floor: Mapping[int, float] = field(default_factory=dict)
     trajectories: tuple[Trajectory, ...] = ()
     disagreements: tuple[Disagreement, ...] = ()
     stamps: tuple[str, ...] = ()
-    settings: Mapping[str, object] = EMPTY
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def arm(self, name: str) -> ArmFigures:
         return next(arm for arm in self.arms if arm.name == name)

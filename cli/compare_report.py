@@ -1,0 +1,76 @@
+"""The report of a verdict: what the runs' own folders tell besides, then page, figures, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.plain import plain
+
+if TYPE_CHECKING:
+    from tfgrpo.verdict.arms import Arm
+    from tfgrpo.verdict.record import Verdict
+
+GUESSED_FROM = 1000
+"""Training problems whose answers the floor of guessing knows."""
+
+TOLD = 6
+"""Pairs of arms of which the report shows replies."""
+
+
+def written(
+    verdict: Verdict, arms: Sequence[Arm], folder: Path
+) -> tuple[Verdict, tuple[Path, ...]]:
+    """The completed verdict and the files, the page first."""
+    from tfgrpo.canonical import canonical_json
+    from tfgrpo.report.verdict import write_report
+    from tfgrpo.storage import write_atomic
+
+    whole = completed(verdict, arms)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "verdict.json", canonical_json(plain(whole)).encode())
+    return whole, write_report(whole, folder)
+
+
+def completed(verdict: Verdict, arms: Sequence[Arm]) -> Verdict:
+    """With the panels of diversity, the floor of guessing, the steps of training, and replies."""
+    from dataclasses import replace
+
+    from tfgrpo.verdict.evidence import disagreements, trajectories
+    from tfgrpo.verdict.panels import with_panels
+
+    pairs = [(j.a, j.b) for j in (*verdict.duels, *verdict.judgements)][:TOLD]
+    return replace(
+        with_panels(verdict, arms),
+        trajectories=trajectories(run for arm in arms for run in arm.runs),
+        disagreements=disagreements(arms, pairs),
+        floor=_floor(verdict, arms),
+    )
+
+
+def _floor(verdict: Verdict, arms: Sequence[Arm]) -> dict[int, float]:
+    """pass@k of guessing frequent training answers; nothing where the problems cannot be had."""
+    from cli.audit import canonical_gold, closing, read_samples, training_tasks
+    from cli.wiring import build_tasks
+    from tfgrpo.config import EvalSpec
+    from tfgrpo.errors import TfgrpoError
+    from tfgrpo.runs import RunDir
+    from tfgrpo.settings import load
+    from tfgrpo.verdict import audit
+
+    base = next(arm for arm in arms if arm.name == verdict.question.base)
+    golds: dict[str, list[str]] = {}
+    try:
+        run = RunDir.open(Path(base.runs[0].source))
+        spec = load(EvalSpec, None, (), run.config)
+        with closing(build_tasks(spec.tasks, spec.reward)) as bench:
+            samples = read_samples(run, spec, bench)
+            for task in training_tasks(bench, spec, GUESSED_FROM):
+                if (gold := canonical_gold(bench, task)) is not None:
+                    golds.setdefault(task.dataset, []).append(gold)
+    except TfgrpoError:
+        return {}
+    if not golds:
+        return {}
+    return {k: audit.floor(samples, golds, k) for k in verdict.arms[0].curve}

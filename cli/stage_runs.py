@@ -1,0 +1,86 @@
+"""One job of a bench in its folder, begun or gone on with, in a process that outlives no parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from baselines.imitation_config import ImitateSpec
+    from cli.stages import Job
+    from tfgrpo.config import EvalSpec, LearnSpec
+
+
+def run_job(root: Path, job: Job) -> float:
+    """Run or resume a job; the seconds that it took in this session."""
+    die_with_parent()
+    started = time.monotonic()
+    folder = root / job.name
+    match job.kind:
+        case "learn":
+            learn(folder, job.spec)
+        case "train":
+            from cli.train import train_in
+
+            train_in(folder, job.spec)
+        case "imitate":
+            imitate(folder, job.spec)
+        case "eval":
+            evaluate(folder, job.spec, job.label)
+    return time.monotonic() - started
+
+
+def learn(folder: Path, spec: LearnSpec) -> None:
+    from cli import sessions, wiring
+    from cli.watch import learning_watch
+
+    with (
+        sessions.open_run(folder, spec, "learn") as opened,
+        wiring.session(folder / sessions.CALLS, spec.budget, spec.price) as models,
+        learning_watch(spec, models.meter) as watch,
+    ):
+        sessions.run_learning(spec, opened, models, watch)
+
+
+def imitate(folder: Path, spec: ImitateSpec) -> None:
+    from cli import sessions
+    from cli.imitate import build_world, run_imitation
+    from cli.training import WEIGHTS
+
+    world = None if (folder / WEIGHTS).is_dir() else build_world(spec)
+    with sessions.open_run(folder, spec, "imitate") as opened:
+        if world is not None:
+            run_imitation(spec, opened, world)
+
+
+def evaluate(folder: Path, spec: EvalSpec, label: str) -> None:
+    from cli import sessions, wiring
+    from cli.watch import evaluation_watch
+
+    with (
+        sessions.open_run(folder, spec, "eval") as opened,
+        wiring.session(folder / sessions.CALLS, spec.budget, spec.price) as models,
+        evaluation_watch(spec, models.meter, f"Evaluating {label}") as watch,
+    ):
+        sessions.run_evaluation(spec, opened, models, watch)
+
+
+_WATCHED = threading.Event()
+
+
+def die_with_parent() -> None:
+    """End this worker when its parent dies: what is left over would hold the locks of its runs."""
+    parent = multiprocessing.parent_process()
+    if parent is None or _WATCHED.is_set():
+        return
+    _WATCHED.set()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

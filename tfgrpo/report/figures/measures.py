@@ -1,0 +1,60 @@
+"""What measures are called, and in which units they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tfgrpo.types import Estimate
+
+TITLES: Mapping[str, str] = {
+    "answer_entropy": "answer entropy",
+    "compression_ratio": "compression ratio",
+    "cover": "problems right in half the samples",
+    "distinct_correct": "different correct answers",
+    "distinct_modes": "different correct strategies",
+    "ead": "distinct n-grams (EAD)",
+    "effective_modes": "effective strategies",
+    "forking_share": "share of forking tokens",
+    "length": "tokens of a reply",
+    "token_entropy": "token entropy",
+    "vendi": "Vendi score of texts",
+}
+UNITS: Mapping[str, str] = {
+    "answer_entropy": "nats",
+    "distinct_correct": "answers",
+    "distinct_modes": "strategies",
+    "effective_modes": "strategies",
+    "length": "tokens",
+    "token_entropy": "nats",
+}
+SHARES = ("pass@", "pass^", "maj@", "cover@", "auc@", "forking_share")
+
+
+def title(name: str) -> str:
+    """`distinct_correct@8` is "different correct answers in 8"; formulas stay as they are."""
+    stem, _, at = name.partition("@")
+    if name.startswith("cover@0.5") or not at:
+        return TITLES.get(stem, name)
+    return f"{TITLES[stem]} in {at}" if stem in TITLES else name
+
+
+def is_share(name: str) -> bool:
+    """Whether a measure lies in [0, 1] and is told in percent, its differences in points."""
+    return name.startswith(SHARES)
+
+
+def unit(name: str, *, difference: bool = False) -> str:
+    if is_share(name):
+        return "points" if difference else "%"
+    return UNITS.get(name.partition("@")[0], "")
+
+
+def scale(name: str) -> float:
+    return 100.0 if is_share(name) else 1.0
+
+
+def scaled(name: str, estimate: Estimate) -> Estimate:
+    """The estimate in the measure's own unit."""
+    by = scale(name)
+    value, low, high = (by * x for x in (estimate.value, estimate.low, estimate.high))
+    return Estimate(value, low, high, estimate.n, estimate.method, estimate.level)

@@ -1,0 +1,83 @@
+"""The eight views of diversity of every arm, on equal numbers of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tfgrpo.metrics.panel import Matching, Of, Panel, panel, panel_estimates
+from tfgrpo.metrics.surface import forking_threshold
+from tfgrpo.types import Estimate, RolloutGroup
+from tfgrpo.verdict.arms import Arm
+from tfgrpo.verdict.evidence import groups_of
+from tfgrpo.verdict.record import Verdict
+
+DRAWS = 2
+"""Subsets of samples behind the views without a closed form."""
+
+
+def with_panels(verdict: Verdict, arms: Sequence[Arm]) -> Verdict:
+    """The verdict with the panels of all arms whose texts are there, averaged over their seeds.
+
+    The forking threshold is the base's, the vocabulary the largest token id of all arms.
+    """
+    groups = {arm.name: [groups_of(run) for run in arm.runs] for arm in arms}
+    matching = _matching(groups, verdict)
+    seed = verdict.question.seed
+    if matching is None:
+        return verdict
+
+    def estimates(name: str, of: Of) -> Mapping[str, Estimate]:
+        found = [panel(run, matching, seed, of) for run in groups[name] if run]
+        return panel_estimates(_averaged(found), seed) if found else {}
+
+    return replace(
+        verdict,
+        arms=tuple(
+            replace(
+                arm,
+                panel=estimates(arm.name, "all"),
+                panel_correct=estimates(arm.name, "correct"),
+            )
+            for arm in verdict.arms
+        ),
+    )
+
+
+def _matching(
+    groups: Mapping[str, Sequence[Sequence[RolloutGroup]]], verdict: Verdict
+) -> Matching | None:
+    base = [r for run in groups[verdict.question.base] for group in run for r in group.rollouts]
+    if not base or verdict.samples < 2:
+        return None
+    entropies = [h for r in base for h in r.completion.entropies or ()]
+    largest = max(
+        (
+            max(r.completion.token_ids or (1,))
+            for runs in groups.values()
+            for run in runs
+            for group in run
+            for r in group.rollouts
+        ),
+        default=1,
+    )
+    return Matching(
+        vocabulary=largest + 1,
+        fork_above=forking_threshold(entropies) if entropies else 0.0,
+        samples=min(16, verdict.samples),
+        correct=min(4, verdict.samples),
+        draws=DRAWS,
+    )
+
+
+def _averaged(panels: Sequence[Panel]) -> Panel:
+    """Each metric of each problem, averaged over the seeds that have it."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for own in panels:
+        for metric, values in own.items():
+            for task_id, value in values.items():
+                found.setdefault(metric, {}).setdefault(task_id, []).append(value)
+    return {
+        metric: {task_id: sum(v) / len(v) for task_id, v in values.items()}
+        for metric, values in found.items()
+    }
