@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tfgrpo import config
-from tfgrpo.errors import ConfigError, RunError
+from tfgrpo.errors import ConfigError
 from tfgrpo.experience.files import load_library
 from tfgrpo.experience.guard import leaks, normalise
 from tfgrpo.policy import fewshot_block
@@ -44,18 +44,19 @@ def shown_check(
     tasks = bench.tasks.tasks(spec.split, spec.limit, derive_seed(spec.seed, "tasks"))
     try:
         texts = shown_texts(spec, bench)
-        cases = shown_cases(run, spec, tasks)
-    except (ConfigError, RunError) as error:
+        seen = seen_cases(run)
+        asked = guarded(spec.memory, seen, tasks) if spec.memory and seen else []
+    except ConfigError as error:
         advice = "put back what was shown, so that it can be read"
         return Check(NAME, "look", None, f"not looked at: {error}", advice)
     given = [found for text in texts for found in given_away(text, tasks, training)]
-    asked = [f"asks {g.task.task_id}: {g.text}" for g in given if g.what == "question"] + cases
+    asked += [f"asks {g.task.task_id}: {g.text}" for g in given if g.what == "question"]
     stated = [f"states the gold of {g.task.task_id}: {g.text}" for g in given if g.what == "gold"]
+    value, cases = float(len(asked)), len({case_id for case_id, _ in seen})
     finding = (
-        f"{len(texts)} texts shown; {len(asked)} times a problem is given away, {len(stated)} "
-        "times a gold answer stands alone"
+        f"texts shown {len(texts)}, cases shown {cases}; problems given away {len(asked)}, gold "
+        f"answers that stand alone {len(stated)}"
     )
-    value = float(len(asked))
     if asked:
         advice = "remove what gives the problems away and evaluate again"
         return Check(NAME, "bad", value, finding, advice, tuple(asked[:EXAMPLES]))
@@ -102,39 +103,42 @@ def given_away(text: str, tasks: Sequence[Task], training: Sequence[Task]) -> It
             yield Given(text, task, "gold")
 
 
-def shown_cases(run: RunDir, spec: config.EvalSpec, tasks: Sequence[Task]) -> list[str]:
+def seen_cases(run: RunDir) -> set[tuple[int, str]]:
+    """(case, problem) for every case that a rollout was shown."""
+    from cli.sessions import READS
+
+    return {
+        (case_id, row["task_id"])
+        for row in run.read_rows(READS)
+        for shown in row["shown"]
+        for case_id in shown or ()
+    }
+
+
+def guarded(
+    memory: config.MemorySpec, seen: set[tuple[int, str]], tasks: Sequence[Task]
+) -> list[str]:
     """What a strict guard would have withheld of the cases that rollouts did see.
 
     Raises:
         ConfigError: if the bank or its embedder is gone.
     """
-    if spec.memory is None or spec.memory.read == "off":
-        return []
     from cli.banks import make_embedder
-    from cli.sessions import READS
     from memory.care.leaks import scan
     from memory.errors import StoreError
     from memory.store import CaseStore
     from memory.types import STATES, CaseFilter
     from tfgrpo.experience.casebook import item_of
 
-    seen = {
-        (case_id, row["task_id"])
-        for row in run.read_rows(READS)
-        for shown in row["shown"]
-        for case_id in shown or ()
-    }
     try:
-        with CaseStore(spec.memory.path, mode="ro") as store:
+        with CaseStore(memory.path, mode="ro") as store:
             bank = store.cases(CaseFilter(states=STATES))
     except StoreError as error:
         raise ConfigError(str(error)) from error
-    report = scan(
-        bank, [item_of(task) for task in tasks], embedder=make_embedder(spec.memory.embedder)
-    )
+    items = [item_of(task) for task in tasks]
+    report = scan(bank, items, embedder=make_embedder(memory.embedder))
     return [
-        f"{leak.rule} ({leak.detail}) in case {leak.case_id} for {leak.item_id}: "
-        f"{leak.case.question}"
+        f"{leak.rule} ({leak.detail}) in case {leak.case_id} for {leak.item_id}"
         for leak in report.leaks
         if (leak.case_id, leak.item_id) in seen
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from baselines.claims.registry import RUNS, RunName
 from cli import console
@@ -67,7 +68,7 @@ def show_plan(lab: Lab, wanted: Sequence[tuple[RunName, int]], json: bool) -> No
     )
 
 
-def _row(lab: Lab, name: RunName, seed: int) -> dict[str, object]:
+def _row(lab: Lab, name: RunName, seed: int) -> dict[str, Any]:
     taught = "taught" in RUNS[name].after and not lab.done("taught", seed)
     stands = not taught and lab.done(name, seed)
     todo = Work(0) if stands else work(lab, name, seed)

@@ -63,7 +63,7 @@ class Reader:
 
     def statements(self, name: RunName) -> list[Statements]:
         """What each reply states, beside whether it was right."""
-        found = []
+        found: list[Statements] = []
         for seed in range(self.seeds):
             rows = RunDir.open(self.lab.place(name, seed) / EVAL).read_rows(SAMPLES)
             found.append(
@@ -87,10 +87,10 @@ class Reader:
 
 
 def _state(path: str) -> Mapping[str, Any]:
+    """All weights by name; those that the head shares with the embeddings once."""
     from tfgrpo.llm.transformers_local import load
 
-    state: Mapping[str, Any] = load(path, "cpu", "float32")[0].state_dict()
-    return state
+    return dict(load(path, "cpu", "float32")[0].named_parameters())
 
 
 def _stored_type(path: str) -> Any:

@@ -11,8 +11,10 @@ import typer
 
 from cli import (
     abacus,
+    audit,
     bench,
     cases,
+    claims,
     compare,
     doctor,
     evaluate,
@@ -20,7 +22,10 @@ from cli import (
     imitate,
     learn,
     methods,
+    plan,
+    rescore,
     runs,
+    samples,
     shift,
     sweep,
     tasks,
@@ -44,9 +49,14 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)
+app.command("plan")(plan.plan)
+app.command("audit")(audit.audit)
+app.command("rescore")(rescore.rescore)
+app.add_typer(samples.app, name="samples")
 app.command("imitate")(imitate.imitate)
 app.command("sweep")(sweep.sweep)
 app.command("shift")(shift.shift)
+app.command("claims")(claims.claims)
 app.command("methods")(methods.methods)
 app.add_typer(experiences.app, name="experiences")
 app.add_typer(cases.app, name="memory")

@@ -163,11 +163,12 @@ def _wall(run: RunDir) -> float | None:
     """Seconds from a run's beginning to its last file; None if it was resumed or copied."""
     from tfgrpo.verdict.own import OUTCOMES
 
-    began, ended = (run.file(name).stat().st_mtime for name in ("environment.json", OUTCOMES))
-    created = datetime.fromisoformat(run.read_json("environment.json")["created"]).timestamp()
-    if run.file("resumed.jsonl").exists() or abs(began - created) > CLOCK_S:
+    first, last = run.file("environment.json"), run.file(OUTCOMES)
+    if run.file("resumed.jsonl").exists() or not first.is_file():
         return None
-    return ended - began
+    created = datetime.fromisoformat(run.read_json(first.name)["created"]).timestamp()
+    began = first.stat().st_mtime
+    return None if abs(began - created) > CLOCK_S else last.stat().st_mtime - began
 
 
 def _print_known(expected: Expectation, ask: Ask) -> None:

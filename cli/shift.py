@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import console, options
-from tfgrpo.errors import ConfigError, RunError
+from tfgrpo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from baselines.shift.estimates import Shift
-    from cli.shift_runs import Choice, Reading
-    from tfgrpo.types import Comparison, Estimate
-    from tfgrpo.verdict.arms import Evaluation
+    from cli.shift_arms import Moved
+    from tfgrpo.types import Estimate
 
 SHIFT = "shift.json"
-ENTROPY_GAP = 0.05
-"""Mean nats by which recomputed entropies may differ from the sampler's: bfloat16 needs some."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """One evaluation beside the base. `gain` and `points_per_nat` are of the problems scored."""
-
-    evaluation: Evaluation
-    shift: Shift
-    gain: Comparison | None
-    points_per_nat: Estimate | None
-    entropy_gap: float | None
-    on_policy: bool
-
-    @property
-    def label(self) -> str:
-        own = self.evaluation
-        return own.name if own.seed is None else f"{own.name}, seed {own.seed}"
 
 
 def shift(
@@ -46,7 +24,9 @@ def shift(
     ],
     base: Annotated[
         Path | None,
-        typer.Option(help="The evaluation of the base; default: the first.", show_default=False),
+        typer.Option(
+            help="The evaluation of the base; default: the first bare model.", show_default=False
+        ),
     ] = None,
     steps: Annotated[
         bool, typer.Option("--steps", help="RUN is a learning run: its shift after each step.")
@@ -75,13 +55,15 @@ def shift(
     from cli.shift_runs import Choice
 
     if estimator not in ("exact", "k3"):
-        raise ConfigError(f"--kl is exact or k3, not {estimator!r}.")
+        raise ConfigError(f"--kl is exact or k3, not {estimator!r}; give one of these.")
     choice = Choice(problems, samples, seed)
     if steps:
         from cli.shift_steps import report_steps
 
         report_steps(runs, choice, estimator == "exact", run, json)
         return
+    from cli.shift_arms import moved, row_of
+
     made = moved(runs, base, choice, exact=estimator == "exact")
     rows = [row_of(m, made[0], estimator) for m in made]
     written = write(rows, run or own_folder(runs, {"runs": [str(r) for r in runs]}))
@@ -95,99 +77,6 @@ def shift(
             "is no divergence between distributions of replies."
         )
     console.note(f"Wrote {console.safe(written)}.")
-
-
-def moved(paths: Sequence[Path], base: Path | None, choice: Choice, exact: bool) -> list[Moved]:
-    """Every evaluation in `paths` against the base, which comes first."""
-    from cli.shift_runs import reading
-    from tfgrpo.tokens import TOKENS
-
-    first, others = split_base(paths, base)
-    made: list[Moved] = []
-    with console.progress() as progress, reading(Path(first.source)) as ground:
-        bar = progress.add_task("Scoring", total=1 + len(others), note=first.name)
-        made.append(_moved(ground, ground, first, first, choice, exact))
-        for evaluation in others:
-            progress.update(bar, advance=1, note=evaluation.name)
-            if not (Path(evaluation.source) / TOKENS).is_file():
-                console.note(f"{console.safe(evaluation.source)} kept no token ids: left out.")
-                continue
-            with reading(Path(evaluation.source), ground.scorer) as own:
-                made.append(_moved(own, ground, evaluation, first, choice, exact))
-    return made
-
-
-def split_base(paths: Sequence[Path], base: Path | None) -> tuple[Evaluation, list[Evaluation]]:
-    """The base and the others: it is `base`, or the first evaluation that nothing moved."""
-    from tfgrpo.verdict.own import read_own
-
-    found = {e.source: e for path in paths for e in read_own(path)}
-    if base is not None:
-        (first, *more) = read_own(base)
-        if more:
-            raise ConfigError(f"{base} holds several evaluations; give the folder of one.")
-    else:
-        bare = [e for e in found.values() if e.family == "base"]
-        if not bare:
-            raise ConfigError("None of these is an evaluation of a bare model; name it by --base.")
-        first = bare[0]
-    others = [e for source, e in found.items() if source != first.source]
-    if not others:
-        raise ConfigError("There is only the base; give evaluations of other policies as well.")
-    return first, others
-
-
-def _moved(
-    own: Reading, ground: Reading, mine: Evaluation, bare: Evaluation, choice: Choice, exact: bool
-) -> Moved:
-    from baselines.shift.estimates import ReplyShift, gain_of, shift_of
-    from baselines.shift.forcing import shifts
-    from cli.shift_runs import chosen
-
-    picked = chosen(own, ground, choice)
-    figures = shifts(own.scorer.model, ground.scorer.model, [c.told for c in picked], exact)
-    replies = [ReplyShift.of(c.task_id, f) for c, f in zip(picked, figures, strict=True)]
-    gap = _entropy_gap(own, [c.entropies for c in picked], [f[3].tolist() for f in figures])
-    gain, rate = gain_of(replies, bare.outcomes, mine.outcomes, choice.seed)
-    as_drawn = own.sampling.temperature == own.sampling.top_p == 1.0
-    return Moved(mine, shift_of(replies, choice.seed), gain, rate, gap, as_drawn)
-
-
-def _entropy_gap(
-    own: Reading, recorded: Sequence[Sequence[float]], found: Sequence[Sequence[float]]
-) -> float | None:
-    """Mean absolute difference from the sampler's entropies, which prove the prompts rebuilt."""
-    pairs = [p for a, b in zip(recorded, found, strict=True) if a for p in zip(a, b, strict=True)]
-    if not pairs:
-        return None
-    gap = sum(abs(a - b) for a, b in pairs) / len(pairs)
-    if gap > ENTROPY_GAP:
-        raise RunError(
-            f"The policy of {own.run.path} gives entropies {gap:.2f} nats from those that were "
-            "recorded; evaluate in a new run, as code, device or precision has changed."
-        )
-    return gap
-
-
-def row_of(one: Moved, ground: Moved, estimator: str) -> dict[str, Any]:
-    """An entry of shift.json. Perplexities are named by who reads and whose replies are read."""
-    own, shift = one.evaluation, one.shift
-    return {
-        "path": own.source,
-        "name": own.name,
-        "family": own.family,
-        "seed": own.seed,
-        "base": ground.evaluation.source,
-        "estimator": estimator,
-        "on_policy": one.on_policy,
-        **shift.row(),
-        "perplexity_own_own": shift.perplexity,
-        "perplexity_base_own": shift.perplexity_base,
-        "perplexity_base_base": ground.shift.perplexity,
-        "gain": one.gain,
-        "points_per_nat": one.points_per_nat,
-        "entropy_gap": one.entropy_gap,
-    }
 
 
 def own_folder(runs: Sequence[Path], settings: dict[str, Any]) -> Path:
@@ -208,14 +97,18 @@ def write(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
 def shift_table(made: Sequence[Moved]) -> object:
     rows = [
         (
-            console.safe(m.label),
-            *map(stacked, (m.shift.kl_per_token, m.shift.kl_per_reply, m.shift.nll_base)),
+            console.safe(m.label.replace(", ", "\n")),
+            f"{m.shift.kl_per_token.value:.3f}",
+            stacked(m.shift.kl_per_reply),
+            f"{m.shift.nll_base.value:.3f}",
             "" if m.gain is None else console.points(m.gain).replace(" ", "\n", 1),
             "" if m.points_per_nat is None else stacked(m.points_per_nat, digits=1),
         )
         for m in made
     ]
-    columns = ("arm", "KL a token", "KL a reply", "NLL by base", "gain, pass@1", "points a nat")
+    columns = (
+        "arm", "KL\na token", "KL\na reply", "NLL\nby base", "gain in\npass@1", "points\na nat"
+    )  # fmt: skip
     problems = made[0].shift.problems
     return console.table(f"Shift from the base in nats, {problems} problems", columns, rows)
 

@@ -53,13 +53,15 @@ def report_steps(
         (
             "before" if r["step"] == BEFORE else r["step"],
             r["lessons"],
-            *(stacked(r[name]) for name in ("kl_per_token", "kl_per_reply", "entropy")),
-            console.points(r["gain"]).replace(" ", "\n", 1),
+            f"{r['entropy'].value:.3f}",
+            f"{r['kl_per_token'].value:.3f}",
+            stacked(r["kl_per_reply"]),
+            "" if r["gain"] is None else console.points(r["gain"]).replace(" ", "\n", 1),
         )
         for r in rows
     ]
     title = f"Shift of the library by step in nats, {rows[0]['problems']} dev problems"
-    columns = ("step", "lessons", "KL a token", "KL a reply", "entropy", "gain, pass@1")
+    columns = ("step", "lessons", "entropy", "KL\na token", "KL\na reply", "gain in\npass@1")
     console.show(console.table(title, columns, lines))
     console.note(f"Wrote {console.safe(written)}.")
 
@@ -161,7 +163,13 @@ class Trial:
         outcomes = asyncio.run(
             evaluate(policy, self.tasks, self.grade, self.sampling, groups.append)
         )
-        drawn = [(g.task, r) for g in groups for r in g.rollouts]
+        drawn = [(g.task, r) for g in groups for r in g.rollouts if r.completion.token_ids]
+        if len({task.task_id for task, _ in drawn}) < 2:
+            reasons = {f.failure.reason for g in groups for f in g.failures}
+            raise RunError(
+                f"Fewer than 2 problems got a reply ({'; '.join(sorted(reasons))}); try a model "
+                "with a longer context."
+            )
         told = [
             Told(
                 self._prompt(policy, task, rollout.index),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -31,6 +32,7 @@ def run_job(root: Path, job: Job) -> float:
             imitate(folder, job.spec)
         case "eval":
             evaluate(folder, job.spec, job.label)
+    gc.collect()  # models hang in cycles, and the next job of this process wants their memory
     return time.monotonic() - started
 
 

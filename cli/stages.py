@@ -14,7 +14,6 @@ from cli.suites import ArmPlan, Kind, Suite
 from tfgrpo.settings import dump, load, merged
 
 if TYPE_CHECKING:
-    from tfgrpo.config import Spec
     from tfgrpo.verdict.arms import Family
 
 Table = Mapping[str, Any]
@@ -149,7 +148,7 @@ class _Settings:
         self._models = _specs({stage.kind for stage in suite.stages})
         self._model = self._load("eval", {}, {}).model
 
-    def of(self, kind: str, own: Table) -> Spec:
+    def of(self, kind: str, own: Table) -> Any:
         trained = own.get("model")
         if trained and self._model.kind == "abacus":  # as the base is run
             rows = self._model.max_batch_rows

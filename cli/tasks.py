@@ -168,8 +168,10 @@ def _all(tasks: str, split: str, limit: int | None) -> Sequence[Task]:
 
 
 def _print(found: Overlap, examples: int) -> None:
-    said = f"{len(found.known):,} were learned from" if found.pairs else "none was learned from"
-    console.show(f"Of {found.asked:,} problems to be asked {said} ({found.learned:,} problems).")
+    console.show(
+        f"learned from: {found.learned:,}    asked: {found.asked:,}    "
+        f"asked and learned from: {len(found.known) or 'none'}"
+    )
     if found.pairs:
         rules = [(rule, f"{count:,}") for rule, count in found.rules.items()]
         console.show(console.table("", ("rule", "pairs"), rows=rules))

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
-from baselines.claims.finding import SEED, Finding, Runs, difference, of_difference, points
-from baselines.claims.registry import claim
+from baselines.claims.finding import (
+    SEED,
+    Finding,
+    Runs,
+    both,
+    difference,
+    of_difference,
+    points,
+    verdict,
+)
+from baselines.claims.registry import Rule, claim
 from tfgrpo.metrics.calibration import auroc, brier, ece, stated
 from tfgrpo.metrics.seeds import seeded_difference
 from tfgrpo.seeding import derive_seed
@@ -25,15 +35,24 @@ def overconfidence(base: Runs, tuned: Runs) -> Finding:
 
     Without stated confidence a policy's agreement with itself stands for it: the share of a
     problem's most frequent answer, minus whether that answer is right (ties by fractions). The
-    mean of it, tuned minus base, paired by problem.
+    mean of it must rise, tuned minus base, paired by problem, and be above 0 in the end.
     """
     found = difference("overconfidence", base, tuned, excess_agreement)
+    own = [{o.task_id: excess_agreement(o) for o in run if o.n} for run in tuned]
+    calibrated = [dict.fromkeys(own[0], 0.0)]
+    level = seeded_difference("level", calibrated, own, derive_seed(SEED, "level"))
+    end = level.problems.difference
+    over = verdict(OVER, end.value, end.low, end.high, level.by_seed)
     told = [fmean(agreement(o)[0] for run in arm for o in run if o.n) for arm in (base, tuned)]
     detail = (
         f"Share of the most frequent answer {points(told[0])} to {points(told[1])}, beyond its "
         f"being right {points(found.problems.a)} to {points(found.problems.b)} points."
     )
-    return of_difference(claim("overconfidence").rule, found, detail)
+    rises = of_difference(claim("overconfidence").rule, found, detail)
+    return replace(rises, verdict=both(rises.verdict, over))
+
+
+OVER = Rule("agreement beyond being right after RL", "share", low=0.0)
 
 
 def excess_agreement(outcome: TaskOutcome) -> float:

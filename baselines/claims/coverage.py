@@ -20,6 +20,7 @@ from baselines.claims.finding import (
     of_spread,
     points,
     spread,
+    unseen_share,
     verdict,
 )
 from baselines.claims.registry import Rule, claim
@@ -42,12 +43,16 @@ def crossover(base: Runs, tuned: Runs) -> Finding:
     k* is the smallest k at which pass@k of the base exceeds the tuned policy's by `LEAD`, after
     the latter led at k = 1; interval over paired draws of problems, curves averaged over seeds.
     Supported if it exists in all but 2.5% of the draws, and with three seeds in every seed; not
-    supported if it exists in at most 2.5%; inconclusive otherwise, or where tuning does not lead.
+    supported if it exists in at most 2.5%; inconclusive otherwise, where tuning does not lead, or
+    where no problem tells the curves apart at the last k, as both at 1: draws cannot show then
+    what other problems might.
     """
     plain, moved = _aligned(base, tuned)
     law = _law(plain, moved.mean(axis=0))
     crossed = sum(law.counts.values()) / law.resamples
     said = verdict_of_crossing(law)
+    if np.ptp(plain[:, -1] - moved[..., -1]) == 0 and unseen_share(len(plain)) > LEAD:
+        said = "inconclusive"
     own = [_law(plain, x).estimate.label for x in moved]
     if said == "supported" and len(own) >= MIN_SEEDS and not all(k.isdigit() for k in own):
         said = "inconclusive"

@@ -101,9 +101,19 @@ def difference(
 
 
 def of_difference(rule: Rule, found: SeededDifference, detail: str) -> Finding:
-    """The finding on seed-averaged differences, with their interval over problems."""
+    """The finding on seed-averaged differences of shares, with their interval over problems.
+
+    Where all problems differ alike a bootstrap has no width. Then up to 1 - 0.025^(1/P) of all
+    problems may differ otherwise, by up to 1, without one of them among these P.
+    """
     d = found.problems.difference
-    return judged(rule, d.value, d.low, d.high, found.by_seed, detail)
+    unseen = unseen_share(d.n) if d.low == d.high else 0.0
+    return judged(rule, d.value, d.low - unseen, d.high + unseen, found.by_seed, detail)
+
+
+def unseen_share(problems: int) -> float:
+    """Largest share of a kind of problem that may exist when none of so many is of it, at 97.5%."""
+    return float(1.0 - 0.025 ** (1.0 / problems))
 
 
 # statistics of sums over clusters -----------------------------------------------------------------

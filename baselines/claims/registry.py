@@ -198,7 +198,7 @@ _ALL = (
         ("base", "grpo"),
         Rule(
             "share of the most frequent answer minus its being right, GRPO minus base", "share",
-            low=0.0, smallest=0.02,
+            low=0.0, smallest=0.02, also="and GRPO's own must be above 0",
         ),
     ),
     ClaimEntry(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "outcomes.jsonl").read_text().splitlines()]
+
+
 def test_two_runs_get_a_verdict_and_a_report(runs: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
     done = tfgrpo("compare", runs / "base", runs / "blank", "--report", report, "--json")
@@ -34,7 +39,7 @@ def test_two_runs_get_a_verdict_and_a_report(runs: Path, tmp_path: Path) -> None
     (judgement,) = found["judgements"]
     assert judgement["a"] == "base"
     # Each figure is the mean of what the run's own outcomes say.
-    rows = [json.loads(line) for line in (runs / "base" / "outcomes.jsonl").open()]
+    rows = rows_of(runs / "base")
     share = sum(sum(row["correct"]) for row in rows) / (6 * 4)
     assert found["arms"][0]["curve"]["1"]["value"] == pytest.approx(share)
     assert {"token_entropy", "reply_entropy"} <= found["arms"][0]["figures"].keys()
@@ -62,7 +67,7 @@ def test_runs_that_do_not_match_are_refused_unless_forced(runs: Path) -> None:
 
 
 def test_another_tools_table_gets_the_same_verdict(runs: Path, tmp_path: Path) -> None:
-    rows = [json.loads(line) for line in (runs / "blank" / "outcomes.jsonl").open()]
+    rows = rows_of(runs / "blank")
     table = tmp_path / "theirs.csv"
     lines = ["problem,sample,correct,answer"]
     for row in rows:

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from tfgrpo.config import (
     AbacusSpec,
+    CodeReward,
+    CustomReward,
     EvalSpec,
     FewShot,
     Gold,
@@ -116,7 +118,7 @@ def test_keys_inside_a_variant_lose_its_tag() -> None:
 def test_a_bad_shorthand_is_one_problem() -> None:
     assert problems("tasks=sum,,countdown", "model=gpt") == [
         "tasks: 'sum,,countdown' names no tasks; write FAMILY,FAMILY or jsonl:PATH or "
-        "hf:ID[:SUBSET] or gym:NAME.",
+        "hf:ID[:SUBSET] or gym:NAME or set:NAME[@PATH] or MODULE:FUNCTION or plugin:NAME.",
         "model: 'gpt' names no model; write abacus, the folder of a training run, hf/PATH-OR-ID, "
         "openai/NAME or NAME@http://URL.",
     ]
@@ -168,6 +170,10 @@ def test_a_default_variant_is_set_key_by_key() -> None:
         ("hf:openai/gsm8k", {"kind": "hub", "dataset": "openai/gsm8k"}),
         ("hf:openai/gsm8k:main", {"kind": "hub", "dataset": "openai/gsm8k", "subset": "main"}),
         ("gym:chain_sum", {"kind": "gym", "name": "chain_sum"}),
+        ("set:gsm8k", {"kind": "set", "name": "gsm8k"}),
+        ("set:gsm8k@a@b.jsonl", {"kind": "set", "name": "gsm8k", "path": "a@b.jsonl"}),
+        ("mine.tasks:Source.load", {"kind": "custom", "target": "mine.tasks:Source.load"}),
+        ("plugin:my-own", {"kind": "custom", "target": "plugin:my-own"}),
     ],
 )
 def test_task_strings(text: str, table: dict[str, Any]) -> None:
@@ -202,10 +208,70 @@ def test_strings_that_name_no_model(text: str) -> None:
         parse_model(text)
 
 
-@pytest.mark.parametrize("text", ["", ",", "sum,", "jsonl:", "hf:", "hf:a:", "gym:", "ftp:x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ",",
+        "sum,",
+        "jsonl:",
+        "hf:",
+        "hf:a:",
+        "gym:",
+        "set:",
+        "set:a@",
+        "set:@a",
+        "a://x",
+        "a:b:c",
+    ],
+)
 def test_strings_that_name_no_tasks(text: str) -> None:
     with pytest.raises(ConfigError, match="names no tasks"):
         parse_tasks(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("words", "words"),
+        ("mine:grade", {"kind": "custom", "target": "mine:grade", "style": "tfgrpo"}),
+        ("trl-chat:a.b:f", {"kind": "custom", "target": "a.b:f", "style": "trl-chat"}),
+        ("dspy:plugin:x", {"kind": "custom", "target": "plugin:x", "style": "dspy"}),
+    ],
+)
+def test_reward_strings(text: str, value: object) -> None:
+    reward = dump(load(EvalSpec, overrides=["tasks=sum", f"reward={text}"]))["reward"]
+    assert reward == value or reward.items() >= value.items()  # type: ignore[attr-defined]
+    spec = load(LearnSpec, overrides=["tasks=sum", f"reward={text}"])
+    assert load(LearnSpec, defaults=dump(spec)) == spec
+
+
+def test_a_reward_is_set_key_by_key_and_can_be_taken_back() -> None:
+    own = ["tasks=sum", "reward=mine:grade", "reward.threshold=0.5"]
+    assert load(EvalSpec, overrides=own).reward == CustomReward(target="mine:grade", threshold=0.5)
+    assert load(EvalSpec, overrides=[*own, "reward=exact"]).reward == "exact"
+    assert load(EvalSpec, overrides=["tasks=sum"]).reward == "exact"
+
+
+def test_rewards_that_nobody_knows() -> None:
+    for text in ("sympy", "", "trl:f", "mine:", "trl:a:b:c"):
+        (said,) = problems("tasks=sum", f"reward={text}")
+        assert said.startswith(f"reward: '{text}' names no reward; write exact, numeric,")
+    assert problems("tasks=sum", "reward={kind='custom', target='f'}") == [
+        'reward.target: should be MODULE:FUNCTION or plugin:NAME, not "f"'
+    ]
+    assert problems("tasks=sum", "reward=mine:grade", "reward.treshold=1") == [
+        "reward.treshold: unknown key; did you mean reward.threshold?"
+    ]
+
+
+def test_code_runs_only_where_it_is_allowed() -> None:
+    (said,) = problems("tasks=sum", "reward=code")
+    assert "--set reward.allow_code_execution=true" in said
+    spec = load(
+        LearnSpec, overrides=["tasks=sum", "reward=code", "reward.allow_code_execution=true"]
+    )
+    assert spec.reward == CodeReward(allow_code_execution=True)
 
 
 def test_unreadable_files_are_told_with_their_path(tmp_path: Path) -> None:

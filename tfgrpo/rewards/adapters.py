@@ -68,11 +68,16 @@ def check(style: Style, function: Function, name: str, task: Task) -> None:
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        given = [f"argument {i + 1}" for i in range(len(args))] + sorted(kwargs)
+        known = style.arguments(_anything, "", task)[1]
+        given = [f"argument {i + 1}" for i in range(len(args))] + sorted(known)
         raise ConfigError(
-            f"{name}{signature} cannot be called ({error}); it would be given {', '.join(given)}. "
+            f"{name}{signature} cannot be called ({error}); what it can get is {', '.join(given)}. "
             "Correct it, name another style, or add what it misses to the metadata of the tasks."
         ) from error
+
+
+def _anything(*args: Any, **kwargs: Any) -> None:
+    """A function to which a style gives all that it has."""
 
 
 async def _awaited(value: Any) -> Any:

@@ -35,7 +35,8 @@ class CodeReward:
 
     `tests` are Python statements, one text or a list, that run after the code in its name space.
     Code that breaks, hangs, or exceeds a limit is wrong; only a process that does not start is a
-    `Failure`. Raises ConfigError unless `allow` is true, or where the process does not work.
+    `Failure`. `python` runs it. Raises ConfigError unless `allow` is true, or where that does not
+    work.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class CodeReward:
         cpu_seconds: int = 10,
         wall_seconds: float = 60,
         memory_mb: int = 1024,
+        python: str = sys.executable,
     ) -> None:
         if not allow:
             raise ConfigError(
@@ -54,7 +56,7 @@ class CodeReward:
             raise ConfigError("The reward 'code' needs Linux or macOS; grade this data elsewhere.")
         worker = Path(__file__).with_name("code_worker.py")
         bounds = (str(cpu_seconds), str(memory_mb << 20))
-        self._command = (sys.executable, "-I", str(worker), *bounds)
+        self._command = (python, "-I", str(worker), *bounds)
         self._wall_seconds = wall_seconds
         # As many at once as there are processors: waiting for one is not the code's own time.
         self._places = threading.BoundedSemaphore(os.cpu_count() or 1)
@@ -64,7 +66,7 @@ class CodeReward:
             said = next((v.reason for v in verdicts if isinstance(v, Failure)), "a wrong verdict")
             raise ConfigError(
                 f"The process that runs a reply's code does not work here ({said}); check that "
-                f"'{sys.executable} -I -c pass' works, or raise reward.memory_mb."
+                f"'{python} -I -c pass' works, or raise reward.memory_mb."
             )
 
     def read(self, task: Task, text: str) -> str | None:

@@ -49,7 +49,7 @@ class Preset:
             return FORMATS[self.format](row, self.question, self.answer)
         except KeyError as error:
             raise ValueError(f"has no {error}, only {', '.join(map(str, row))}") from error
-        except (TypeError, AttributeError) as error:
+        except (TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"has other values ({error})") from error
 
 

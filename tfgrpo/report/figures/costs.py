@@ -48,7 +48,7 @@ def costs(verdict: Verdict) -> Sketch | None:
         name="costs",
         title="Cost and accuracy",
         caption=f"Accuracy with {percent(verdict.question.level)} intervals over problems. Making: "
-        "learning and its rollouts, of one seed; arms at the left edge were not made. Serving: "
+        "learning and its rollouts, of one seed; arms at 0 were not made. Serving: "
         f"tokens read and generated, with whatever the context carries. {basis(verdict)}",
         alt="; ".join(_spoken(arm) for arm in arms),
         figure=figure,
@@ -56,7 +56,7 @@ def costs(verdict: Verdict) -> Sketch | None:
 
 
 def _panels(arms: Sequence[ArmFigures]) -> list[tuple[str, Spent]]:
-    """Work is what both kinds of learning share; tokens stand in where a model's size is unknown."""
+    """Work is what both kinds of learning share; tokens stand in where a model's size is open."""
     known = all(cost.flops is not None for cost in _costs(arms))
     making: tuple[str, Spent] = (
         ("making: FLOPs", lambda cost: cost.flops)
@@ -97,7 +97,7 @@ def _panel(axes: Axes, verdict: Verdict, arms: Sequence[ArmFigures], of: Spent) 
     axes.set_xticks(nothing + ticks, ["0"] * len(nothing) + [short(tick) for tick in ticks])
     axes.minorticks_off()
     for _ in nothing:
-        axes.axvline(1.7 * edge, color=LINE, lw=4)
+        axes.axvline(1.7 * edge, color=LINE, lw=3)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
@@ -127,5 +127,7 @@ def _names(axes: Axes, verdict: Verdict, arms: Sequence[ArmFigures], of: Spent) 
 def _spoken(arm: ArmFigures) -> str:
     assert arm.cost is not None
     reply = per_reply(arm.cost)
-    told = f"{arm.name}: {100 * arm.curve[1].value:.1f}%, {short(generated(arm.cost))} tokens made it"
+    told = (
+        f"{arm.name}: {100 * arm.curve[1].value:.1f}%, {short(generated(arm.cost))} tokens made it"
+    )
     return told if reply is None else f"{told}, {short(reply)} per reply"

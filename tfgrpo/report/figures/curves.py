@@ -136,9 +136,7 @@ def _guessing(axes: Axes, floor: Mapping[int, float]) -> None:
                       textcoords="offset points", ha="right")  # fmt: skip
 
 
-def _crossings(
-    axes: Axes, verdict: Verdict, members: set[str], looks: Mapping[str, Look]
-) -> None:
+def _crossings(axes: Axes, verdict: Verdict, members: set[str], looks: Mapping[str, Look]) -> None:
     """A cross where the base's curve meets an arm's."""
     for judgement in verdict.judgements:
         law = judgement.crossover

@@ -1,4 +1,4 @@
-"""The declared endpoints of every arm, as differences from the base: what is judged, at a glance."""
+"""The declared endpoints of every arm against the base: what is judged, at a glance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ TONES: Mapping[str, str] = {"better": GOOD, "worse": BAD}
 
 def endpoints(verdict: Verdict) -> Sketch | None:
     """One column for each endpoint, one row for each arm; None if nothing is judged."""
-    names = [n for n in verdict.question.endpoints if any(_claims(j, n) for j in verdict.judgements)]
+    names = [
+        n for n in verdict.question.endpoints if any(_claims(j, n) for j in verdict.judgements)
+    ]
     if not names:
         return None
     figure = canvas(ROW * len(verdict.judgements) + 0.75)

@@ -83,13 +83,12 @@ def point_labels(axes: Axes, points: Sequence[Named]) -> None:
     crowd = sorted(range(len(points)), key=lambda i: (not points[i].bold, _neighbours(marks, i)))
     for i in crowd:
         point = points[i]
-        style = {"fontsize": POINT_SIZE, "fontweight": "bold" if point.bold else "normal"}
         text = axes.annotate(
             point.look.label, (point.x, point.y), xytext=(0, 0), textcoords="offset points",
             color=point.look.ink, ha="center", va="center", zorder=6,
             bbox={"fc": "white", "alpha": 0.7, "lw": 0, "pad": 0.4},
             arrowprops={"arrowstyle": "-", "lw": 0.5, "color": FAINT, "shrinkB": 4, "shrinkA": 0},
-            **style,
+            fontsize=POINT_SIZE, fontweight="bold" if point.bold else "normal",
         )  # fmt: skip
         text.set_in_layout(False)
         size = text.get_window_extent()

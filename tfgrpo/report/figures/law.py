@@ -92,8 +92,8 @@ def _strong(verdict: Verdict, arms: Sequence[ArmFigures]) -> set[str]:
 
 def _caption(verdict: Verdict, runs: Sequence[Trajectory]) -> str:
     told = (
-        f"Large marks: every arm on the evaluation's problems, with {percent(verdict.question.level)}"
-        f" intervals over problems. {basis(verdict)}"
+        "Large marks: every arm on the evaluation's problems, with "
+        f"{percent(verdict.question.level)} intervals over problems. {basis(verdict)}"
     )
     if not runs:
         return told

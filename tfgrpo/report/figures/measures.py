@@ -9,9 +9,9 @@ from tfgrpo.types import Estimate
 TITLES: Mapping[str, str] = {
     "answer_entropy": "answer entropy",
     "compression_ratio": "compression ratio",
-    "cover": "problems right in half the samples",
-    "distinct_correct": "different correct answers",
-    "distinct_modes": "different correct strategies",
+    "cover": "right in half or more",
+    "distinct_correct": "distinct correct",
+    "distinct_modes": "correct strategies",
     "ead": "distinct n-grams (EAD)",
     "effective_modes": "effective strategies",
     "forking_share": "share of forking tokens",
@@ -31,7 +31,7 @@ SHARES = ("pass@", "pass^", "maj@", "cover@", "auc@", "forking_share")
 
 
 def title(name: str) -> str:
-    """`distinct_correct@8` is "different correct answers in 8"; formulas stay as they are."""
+    """`distinct_correct@8` is "distinct correct in 8"; formulas stay as they are."""
     stem, _, at = name.partition("@")
     if name.startswith("cover@0.5") or not at:
         return TITLES.get(stem, name)

@@ -21,7 +21,7 @@ CAPTION_WIDTH = 132  # characters on a line of the caption
 CAPTION_LINE = 0.145  # inches
 LONGEST = 4_000  # characters of one text under a figure
 _UNDRAWN = re.compile(r"<(!--.*?--|!DOCTYPE.*?|metadata>.*?</metadata)>\s*", re.DOTALL)
-_LONG_PARTS = re.compile(r"(\d\.\d\d)\d+")
+_LONG_PARTS = re.compile(r"(?<!\()(\d\.\d\d)\d+")  # not scale(0.015625) of a letter
 _NUMBERED = re.compile(r' id="[a-zA-Z0-9]+_\d+"|\n +')
 
 
@@ -67,7 +67,7 @@ def rendered(sketch: Sketch, stamps: Sequence[str]) -> Drawing:
 
 def _framed(figure: Figure, title: str, texts: Sequence[str], colour: str) -> None:
     """Room above for a title and below for texts; the axes keep their sizes."""
-    lines = [line for text in texts for line in textwrap.wrap(label(text, LONGEST), CAPTION_WIDTH)]
+    lines = [line for text in texts for line in _wrapped(text)]
     width, height = figure.get_size_inches()
     below, above = CAPTION_LINE * len(lines) + 0.1, 0.32 if title else 0.0
     whole = below + height + above
@@ -82,12 +82,16 @@ def _framed(figure: Figure, title: str, texts: Sequence[str], colour: str) -> No
     figure.text(0.012, 1 - 0.1 / whole, title, va="top", fontsize=11, fontweight="bold")
 
 
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(label(text, LONGEST), CAPTION_WIDTH, break_on_hyphens=False)
+
+
 def _svg(sketch: Sketch) -> bytes:
     """Without comments, metadata and numbered groups, coordinates to a hundredth of a point."""
     buffer = io.StringIO()
     # Images inside of an SVG are resampled at this resolution.
-    options = {"dpi": DPI, "metadata": {"Date": None, "Creator": None}}
-    sketch.figure.savefig(buffer, format="svg", **options)
+    metadata = {"Date": None, "Creator": None}
+    sketch.figure.savefig(buffer, format="svg", dpi=DPI, metadata=metadata)
     text = _LONG_PARTS.sub(r"\1", _UNDRAWN.sub("", buffer.getvalue()))
     text = _NUMBERED.sub("", text).replace(" \n", " ")
     told = f"<title>{escape(sketch.title)}</title><desc>{escape(visible(sketch.caption))}</desc>"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 GAINED, LOST = BLUE, VERMILLION
 HEADINGS = ("both", "neither", "p")
-APART = 0.17  # of an axes' width, between columns of counts
+APART = 33.0  # points between columns of counts
 
 
 def solved(verdict: Verdict) -> Sketch | None:
@@ -38,8 +38,8 @@ def solved(verdict: Verdict) -> Sketch | None:
         title=f"Problems gained and lost against {base}",
         caption=f"Problems that only the arm solves (right of 0) and that only {base} solves "
         "(left), at equal numbers of samples; first seed of each arm. p: exact two-sided McNemar "
-        "test of gained against lost. One lucky sample is noise, so trust the test or the right half. "
-        + basis(verdict),
+        "test of gained against lost. One lucky sample is noise, so trust the test or the right "
+        f"half. {basis(verdict)}",
         alt="; ".join(_spoken(j) for j in found),
         figure=figure,
     )
@@ -61,7 +61,7 @@ def _panel(axes: Axes, sets: Sequence[SolvedSets]) -> None:
             )  # fmt: skip
         _counts(axes, row, found)
     for i, heading in enumerate(HEADINGS):
-        axes.annotate(heading, (1 + APART * (i + 1), 1), xycoords="axes fraction", xytext=(0, 4),
+        axes.annotate(heading, (1, 1), xycoords="axes fraction", xytext=(APART * (i + 1), 4),
                       textcoords="offset points", ha="right", fontsize=7, color=SOFT,
                       annotation_clip=False)  # fmt: skip
     axes.axvline(0, color=INK, lw=0.8)
@@ -76,8 +76,8 @@ def _counts(axes: Axes, row: int, found: SolvedSets) -> None:
     told = (f"{len(found.both)}", f"{len(found.neither)}", "<0.001" if p < 0.001 else f"{p:.3f}")
     for i, text in enumerate(told):
         axes.annotate(
-            text, (1 + APART * (i + 1), row), xycoords=("axes fraction", "data"), va="center",
-            ha="right", fontsize=7, annotation_clip=False,
+            text, (1, row), xycoords=("axes fraction", "data"), xytext=(APART * (i + 1), 0),
+            textcoords="offset points", va="center", ha="right", fontsize=7, annotation_clip=False,
             color=BAD if i == 2 and p < 0.05 and len(found.a_only) > len(found.b_only) else INK,
         )  # fmt: skip
 

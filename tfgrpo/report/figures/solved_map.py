@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from tfgrpo.report.figures.rows import ROW, name_rows
 from tfgrpo.report.figures.sketch import Sketch, basis
 from tfgrpo.report.figures.style import canvas, looks_of
-from tfgrpo.verdict.record import Verdict
+from tfgrpo.verdict.record import Judgement, Verdict
 
 SHADES = ("#f3f1ea", "#8fbfe0", "#08416e")
 MEANINGS = ("never right", "right once", "right twice or more")
@@ -60,16 +61,16 @@ def levels_of(verdict: Verdict) -> dict[str, dict[str, float]]:
     """
     found: dict[str, dict[str, float]] = {verdict.question.base: {}}
     for judgement in verdict.judgements:
-        mine = found.setdefault(judgement.b, {})
-        for sets in (judgement.solved, judgement.solved_twice):
-            for name, alone in ((judgement.a, sets.a_only), (judgement.b, sets.b_only)):
-                hits = {*sets.both, *alone}
-                first = sets is judgement.solved
-                whole = {*hits, *sets.neither, *sets.a_only, *sets.b_only}
-                into = mine if name == judgement.b else found[name]
-                for problem in whole:
-                    into[problem] = (0.0 if first else into[problem]) + (problem in hits)
+        found[judgement.a].update(_levels(judgement, "a_only"))
+        found[judgement.b] = _levels(judgement, "b_only")
     return found
+
+
+def _levels(judgement: Judgement, alone: Literal["a_only", "b_only"]) -> dict[str, float]:
+    once, twice = judgement.solved, judgement.solved_twice
+    hits = [{*sets.both, *getattr(sets, alone)} for sets in (once, twice)]
+    every = (*once.both, *once.a_only, *once.b_only, *once.neither)
+    return {problem: float(sum(problem in solved for solved in hits)) for problem in every}
 
 
 def _sorted(levels: Mapping[str, Mapping[str, float]]) -> NDArray[np.float64]:

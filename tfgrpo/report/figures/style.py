@@ -43,7 +43,7 @@ FAMILY_HUES: Mapping[Family, tuple[tuple[str, ...], str]] = {
     "other": ((GREEN,), "X"),
 }
 
-RULES: Mapping[str, Any] = {
+RULES: Mapping[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": SOFT,
     "axes.grid": True,

@@ -37,10 +37,14 @@ const toneOf = ({ tones }, text) => (Object.hasOwn(tones, text) ? tones[text] : 
 
 const address = (key, index) => `#${key}/${encodeURIComponent(said(index))}`;
 
-function figure(value, signed = false) {
+const exactly = (digits) =>
+  new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+function figure(value, signed = false, digits = null) {
   if (value === null) return "?";
   const sign = value < 0 ? "−" : signed && value > 0 ? "+" : "";
   const size = Math.abs(value);
+  if (digits !== null) return sign + exactly(digits).format(size);
   if (size > 0 && size < 0.005) return sign + size.toPrecision(1);
   return sign + (Number.isInteger(size) ? WHOLE : PARTS).format(size);
 }
@@ -51,16 +55,18 @@ function moment(seconds) {
   return date.toISOString().slice(0, 16).replace("T", " ");
 }
 
-const interval = ([value, low, high], signed) =>
-  `${figure(value, signed)} [${figure(low, signed)}, ${figure(high, signed)}]`;
+function interval([value, low, high], signed, digits) {
+  const [middle, ...ends] = [value, low, high].map((x) => figure(x, signed, digits));
+  return `${middle} [${ends.join(", ")}]`;
+}
 
 /* A cell as a string, for the search and for labels. */
 function plain(column, cell) {
   if (cell === null) return column.absent;
   switch (column.kind) {
-    case "number": return figure(cell, column.signed);
+    case "number": return figure(cell, column.signed, column.digits);
     case "time": return moment(cell);
-    case "estimate": return interval(cell, column.signed);
+    case "estimate": return interval(cell, column.signed, column.digits);
     case "links": return cell.map((link) => link.map(said).join(" ")).join(" ");
     default: return said(cell);
   }
@@ -116,7 +122,7 @@ function chips(key, links) {
   return el("div", { class: "chips" }, ...made);
 }
 
-/* An interval as a line, on a scale that has 0 in the middle and is the column's own. */
+/* An interval as a line, on a scale that has 0 in the middle and is shared with its neighbours. */
 function whisker([value, low, high], reach) {
   const at = (x) => 40 + (38 * x) / (reach || 1);
   const made = shape("svg", { class: "whisker", viewBox: "0 0 80 12", "aria-hidden": "true" },
@@ -130,19 +136,27 @@ function whisker([value, low, high], reach) {
 
 const reaches = new Map();
 
-function reachOf(key, c) {
-  const name = `${key}/${c}`;
+const farthest = (cells) => cells.flatMap((cell) => (cell || []).slice(0, 3))
+  .reduce((most, x) => Math.max(most, Math.abs(x || 0)), 0);
+
+/* The largest value of the rows that share a scale with row `i`. */
+function reachOf(key, c, i) {
+  const { columns, rows } = tableOf(key);
+  const { scale } = columns[c];
+  const group = (row) => (scale === null ? null : row[scale + 1]);
+  const name = `${key}/${c}/${group(rows[i])}`;
   if (!reaches.has(name)) {
-    const ends = tableOf(key).rows.flatMap((row) => (row[c + 1] || []).slice(0, 3));
-    reaches.set(name, ends.reduce((most, x) => Math.max(most, Math.abs(x || 0)), 0));
+    const alike = rows.filter((row) => group(row) === group(rows[i]));
+    reaches.set(name, farthest(alike.map((row) => row[c + 1])));
   }
   return reaches.get(name);
 }
 
-function estimate(key, c, cell) {
-  const { signed } = tableOf(key).columns[c];
-  const text = told("span", "figure", interval(cell, signed));
-  return signed ? el("span", { class: "estimate" }, whisker(cell, reachOf(key, c)), text) : text;
+function estimate(key, c, i) {
+  const { signed, digits } = tableOf(key).columns[c];
+  const cell = tableOf(key).rows[i][c + 1];
+  const text = told("span", "figure", interval(cell, signed, digits));
+  return signed ? el("span", { class: "estimate" }, whisker(cell, reachOf(key, c, i)), text) : text;
 }
 
 /* Column `c` of row `i` as it stands in a table: on few lines. */
@@ -153,7 +167,7 @@ function brief(key, c, i) {
   switch (column.kind) {
     case "tag": return tag(column, said(cell));
     case "text": return told("div", "clip", short(said(cell), 600));
-    case "estimate": return estimate(key, c, cell);
+    case "estimate": return estimate(key, c, i);
     case "links": return chips(column.to, cell);
     default: return told("span", column.kind, short(plain(column, cell), 200));
   }

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tfgrpo.report.pages.findings import Figure, Finding, Findings
 from tfgrpo.report.pages.parts import (
     Bars,
     Block,
@@ -28,6 +29,11 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
+
+# What the script reads of a column as it is.
+_SAME = (
+    "label", "kind", "to", "back", "where", "choice", "signed", "digits", "absent", "hint",
+)  # fmt: skip
 
 
 def visible(text: str) -> str:
@@ -63,6 +69,8 @@ class Encoder:
                 }
                 for view in page.views
             ],
+            "stamps": [self._short(stamp) for stamp in page.stamps],
+            "whole": page.whole_print,
         }
         return told | {"strings": list(self._strings), "cut": self._cut, "limit": self._limit}
 
@@ -83,19 +91,20 @@ class Encoder:
         return {
             "noun": table.noun,
             "title": table.title,
-            "columns": [self._column(column) for column in table.columns],
+            "columns": [self._column(column, table) for column in table.columns],
             "rows": [
                 [self._put(key), *map(self._cell, table.columns, cells)]
                 for key, cells in table.rows
             ],
         }
 
-    def _column(self, column: Column[Any]) -> dict[str, Any]:
+    def _column(self, column: Column[Any], table: Table) -> dict[str, Any]:
         if column.kind == "links":
             self._known(column.to)
-        names = ("label", "kind", "to", "back", "where", "choice", "signed", "absent", "hint")
-        told = {name: getattr(column, name) for name in names}
-        return told | {"tones": dict(column.tones)}
+        labels = [other.label for other in table.columns]
+        scale = labels.index(column.scale) if column.scale else None
+        told = {name: getattr(column, name) for name in _SAME}
+        return told | {"tones": dict(column.tones), "scale": scale}
 
     def _cell(self, column: Column[Any], cell: Cell) -> Any:
         match cell:
@@ -104,7 +113,7 @@ class Encoder:
             case str():
                 return self._put(cell)
             case Estimate():
-                return [*map(_number, (cell.value, cell.low, cell.high)), cell.n]
+                return _interval(cell)
             case tuple():
                 return [
                     [self._put(link.key), *([self._put(link.note)] if link.note else [])]
@@ -134,6 +143,32 @@ class Encoder:
                     for s in states
                 ]
                 return {"kind": "compare", "table": table, "states": told}
+            case Figure(title, svg, alt, note):
+                texts = {"title": title, "alt": alt, "note": note}
+                return {"kind": "figure", "svg": svg} | {
+                    name: self._short(text) for name, text in texts.items()
+                }
+            case Findings():
+                return self._findings(block)
+
+    def _findings(self, block: Findings) -> dict[str, Any]:
+        if block.table:
+            self._known(block.table)
+        return {
+            "kind": "findings",
+            "title": self._short(block.title),
+            "table": block.table,
+            "items": [self._finding(finding) for finding in block.items],
+            "note": self._short(block.note),
+        }
+
+    def _finding(self, finding: Finding) -> list[Any]:
+        marks = [
+            [self._short(m.label), _interval(m.estimate), m.word, m.tone, m.digits]
+            for m in finding.marks
+        ]
+        row = self._put(finding.row) if finding.row else None
+        return [self._short(finding.title), self._short(finding.text), row, marks]
 
     def _bars(self, bars: Bars) -> dict[str, Any]:
         series = [
@@ -160,6 +195,11 @@ class Encoder:
         if key not in found:
             raise ValueError(f"the page has no table {key!r}; add it to its tables.")
         return found[key]
+
+
+def _interval(estimate: Estimate) -> list[float | int | None]:
+    ends = (estimate.value, estimate.low, estimate.high)
+    return [*map(_number, ends), estimate.n]
 
 
 def _number(value: float) -> float | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
+from tfgrpo.report.pages.findings import Figure, Findings
 from tfgrpo.types import Estimate
 
 Kind = Literal["text", "tag", "word", "number", "time", "estimate", "links"]
@@ -49,6 +50,10 @@ class Column(Generic[T]):
         choice: of tags: offered as a filter.
         tones: of tags: which are good and which are bad; others are plain.
         signed: of numbers and estimates: show the sign, and of estimates where 0 lies.
+        digits: of numbers and estimates: how many stand behind the point; by default two, and
+            none where a number is whole.
+        scale: of signed estimates: label of the tag column whose values are drawn to scales of
+            their own, such as a column of measures in different units.
         absent: what is shown in place of None.
         hint: explains the heading.
     """
@@ -62,6 +67,8 @@ class Column(Generic[T]):
     choice: bool = False
     tones: Mapping[str, Tone] = field(default_factory=lambda: NO_TONES)
     signed: bool = False
+    digits: int | None = None
+    scale: str = ""
     absent: str = ""
     hint: str = ""
 
@@ -168,7 +175,7 @@ class Compare:
     states: tuple[State, ...]
 
 
-Block: TypeAlias = Facts | Prose | Bars | Listing | Scatter | Compare
+Block: TypeAlias = Facts | Prose | Bars | Listing | Scatter | Compare | Figure | Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +189,14 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`note` stands under the title. Tables that no view lists are reached by links."""
+    """`note` stands under the title. Tables that no view lists are reached by links.
+
+    `stamps` stand above every view. `whole_print` prints all views, not the one that is open.
+    """
 
     title: str
     note: str
     tables: tuple[Table, ...]
     views: tuple[View, ...]
+    stamps: tuple[str, ...] = ()
+    whole_print: bool = False

@@ -16,11 +16,26 @@ function prose(block) {
 const BLOCKS = new Map([
   ["facts", tiles], ["prose", prose], ["bars", bars],
   ["listing", listing], ["scatter", scatter], ["compare", compare],
+  ["figure", drawing], ["findings", findings],
 ]);
 
 function viewPage(view, asked) {
   const blocks = view.blocks.map((block) => BLOCKS.get(block.kind)(block, asked, view.key));
   return [el("h2", { class: "view named", tabindex: "-1" }, view.title), ...blocks];
+}
+
+/* All views one after the other, drawn to their ends. */
+function everything() {
+  return DATA.views.flatMap((view) => {
+    const parts = viewPage(view, new URLSearchParams());
+    unfinished.splice(0).forEach((finish) => finish());
+    return parts;
+  });
+}
+
+function beforePrint() {
+  if (DATA.whole) MAIN.replaceChildren(...everything());
+  else unfinished.splice(0).forEach((finish) => finish());
 }
 
 function decoded(text) {
@@ -77,6 +92,10 @@ function onKey(event) {
 function start() {
   const cut = Object.keys(DATA.cut).length;
   document.getElementById("note").textContent = DATA.note;
+  if (DATA.stamps.length) {
+    document.getElementById("note").after(el("ul", { class: "stamps", "aria-label": "Caveats" },
+      ...DATA.stamps.map((stamp) => told("li", "", stamp))));
+  }
   document.getElementById("nav").append(
     ...DATA.views.map(({ key, title }) => el("a", { href: `#${key}` }, title)));
   document.getElementById("footer").textContent = [
@@ -84,7 +103,10 @@ function start() {
     cut ? `${figure(cut)} of them are cut at ${figure(DATA.limit)} characters.` : "",
   ].join(" ");
   addEventListener("hashchange", () => draw(true));
-  addEventListener("beforeprint", () => unfinished.splice(0).forEach((finish) => finish()));
+  DATA.views.flatMap(({ blocks }) => blocks).filter(({ kind }) => kind === "figure")
+    .forEach(picture);
+  addEventListener("beforeprint", beforePrint);
+  if (DATA.whole) addEventListener("afterprint", () => draw(false));
   addEventListener("submit", (event) => event.preventDefault());
   addEventListener("keydown", onKey);
   draw(false);

@@ -23,7 +23,9 @@ MOST_BYTES = 2_000_000
 LIMITS = (20_000, 8_000, 4_000, 2_000, 1_000, 500, 250)
 """Lengths in characters at which texts are cut: the first that keeps the file in MOST_BYTES."""
 
-SCRIPTS = ("cells.js", "listing.js", "figures.js", "changes.js", "rows.js", "script.js")
+SCRIPTS = (
+    "cells.js", "listing.js", "figures.js", "drawings.js", "changes.js", "rows.js", "script.js",
+)  # fmt: skip
 
 ESCAPES = (("<", r"\u003c"), (">", r"\u003e"), ("&", r"\u0026"))
 """In JSON these stand inside strings alone, where an escape means the same."""

@@ -8,3 +8,8 @@
 
 Correct is what the file says is right, never "reward > 0".
 """
+
+from tfgrpo.verdict.sources.detect import detect, read_evaluations
+from tfgrpo.verdict.sources.grading import Grading
+
+__all__ = ["Grading", "detect", "read_evaluations"]

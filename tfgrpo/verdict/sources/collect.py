@@ -156,8 +156,16 @@ class Collector:
 
 
 def prompt_id(prompt: object) -> str:
-    """The id of a problem whose file names none: a hash of its prompt (16 hex digits)."""
-    text = prompt if isinstance(prompt, str) else canonical_json(prompt)
+    """The id of a problem whose file names none: a hash of its prompt (16 hex digits).
+
+    A prompt is text or a list of messages. Raises ValueError, with the reason, for anything else.
+    """
+    if not prompt or not isinstance(prompt, str | list):
+        raise ValueError("the prompt is missing, or no text; restore it")
+    try:
+        text = prompt if isinstance(prompt, str) else canonical_json(prompt)
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError("the prompt is no text and no list of messages; restore it") from None
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 

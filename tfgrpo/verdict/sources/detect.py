@@ -101,6 +101,10 @@ def detect(path: Path, grading: Grading = PLAIN) -> Found:
             return Found("table", carrier, names)
         if is_trl(names):
             return Found("trl", carrier, names)
+    if grading.score is not None and is_table(names, None):
+        raise ConfigError(
+            f"{path} has no column {grading.score!r}; choose from {', '.join(names)}."
+        )
     raise UnknownFormat(_unknown(path, names))
 
 

@@ -33,8 +33,8 @@ class Grading:
             return number >= self.threshold
         if number not in (0.0, 1.0):
             raise ValueError(
-                f"{shown(value)} is neither 0 nor 1; give a threshold, from which on a reply "
-                "counts as right"
+                f"{shown(value)} is neither 0 nor 1; say from which value on a reply is right "
+                "(tfgrpo samples convert --threshold)"
             )
         return number == 1.0
 

@@ -92,8 +92,8 @@ def _read(
     scorers.discard("")
     if len(scorers) > 1:
         raise ConfigError(
-            f"{path} has samples of the scorers {', '.join(sorted(scorers))}; name one as the "
-            "score."
+            f"{path} has samples of the scorers {', '.join(sorted(scorers))}; name one (tfgrpo "
+            "samples convert --score)."
         )
     if scorers:
         facts["reward"] = grading.verifier(scorers.pop())
@@ -108,19 +108,12 @@ def _add(
     if not isinstance(epoch, int) or epoch < 0 or not isinstance(sample["id"], int | str):
         raise TypeError
     failed = sample.get("error") or sample.get("invalidation")
-    scorer, key, score = ("", "", {}) if failed else _score(sample, grading)
-    value = score.get("value")
-    if key:
-        value = value[key]
-    elif isinstance(value, dict | list):
-        told = f"{scorer}.{next(iter(value), 'KEY')}" if isinstance(value, dict) else "another"
-        raise ValueError(f"the scorer {scorer} gives several values; name one ({told})")
+    scorer, value, answer = ("", None, None) if failed else _score(sample, grading)
     value = LETTERS.get(value, value)
     correct = None if value != value else grading.verdict(value)
     output = sample.get("output") or {}
-    choice = next(iter(output.get("choices") or []), {})
-    limit = (sample.get("limit") or {}).get("type")
-    answer = score.get("answer")
+    choices, limit = output.get("choices"), sample.get("limit") or {}
+    stop = choices[0].get("stop_reason") if choices else None
     collector.add(
         arm,
         task,
@@ -130,28 +123,37 @@ def _add(
         epoch,
         answer if isinstance(answer, str) and answer else None,
         _tokens(sample, output, arm.parts[0]),
-        cut=choice.get("stop_reason") in CUT or limit == "token",
+        cut=stop in CUT or limit.get("type") == "token",
     )
-    return f"{scorer}.{key}" if key else scorer
+    return scorer
 
 
-def _score(sample: Mapping[str, Any], grading: Grading) -> tuple[str, str, Mapping[str, Any]]:
-    """Scorer, key and score: the one that is there, or that the user named."""
+def _score(sample: Mapping[str, Any], grading: Grading) -> tuple[str, Any, Any]:
+    """Name, value and answer of the score that is there, or that the user named."""
     scores = sample.get("scores") or {}
-    if not scores:
-        return "", "", {}
+    values = {
+        name: (value, score.get("answer"))
+        for scorer, score in scores.items()
+        for name, value in _values(scorer, score.get("value"))
+    }
+    if not values:
+        return "", None, None
     wanted = grading.score
-    if wanted is None:
-        if len(scores) > 1:
-            told = ", ".join(scores)
-            raise ValueError(f"several scorers graded it ({told}); name one as the score")
-        wanted = next(iter(scores))
-    if wanted in scores:
-        return wanted, "", scores[wanted]
-    scorer, _, key = wanted.partition(".")
-    if scorer in scores and key in (scores[scorer].get("value") or ()):
-        return scorer, key, scores[scorer]
-    raise ValueError(f"no scorer {wanted!r} graded it; choose from {', '.join(scores)}")
+    if wanted is None and len(values) == 1:
+        (wanted,) = values
+    if wanted not in values:
+        told = "several scores" if wanted is None else f"no score {wanted!r}"
+        names = ", ".join(values)
+        raise ValueError(f"it has {told}; name one of {names} (tfgrpo samples convert --score)")
+    return wanted, *values[wanted]
+
+
+def _values(scorer: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A scorer may give a table of values: each is a score of its own, SCORER.KEY."""
+    if isinstance(value, dict):
+        yield from ((f"{scorer}.{key}", own) for key, own in value.items())
+    else:
+        yield scorer, value
 
 
 def _tokens(sample: Mapping[str, Any], output: Mapping[str, Any], model: str) -> int:

@@ -127,7 +127,10 @@ class LmEvalReader:
         known = [name for name in METRICS if name in found]
         if self._wanted or not (known or len(found) == 1):
             told = ", ".join(map(str, found)) or "none"
-            raise ValueError(f"it is not told which metric says what is right; choose from {told}")
+            raise ValueError(
+                f"it is not told which metric says what is right; name one of {told} (tfgrpo "
+                "samples convert --score)"
+            )
         return str((known or found)[0])
 
 

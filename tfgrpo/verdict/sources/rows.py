@@ -20,7 +20,7 @@ BATCH = 65_536
 MAX_CELL = 1 << 27
 """Characters of the longest cell of a CSV file; csv's own limit is shorter than long replies."""
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "'")
 """How a cell begins that a spreadsheet would run, or that begins like a cell made harmless."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tfgrpo.errors import ConfigError
 from tfgrpo.verdict.sources.collect import UNNAMED, ArmKey, Collector, prompt_id
-from tfgrpo.verdict.sources.grading import Grading
+from tfgrpo.verdict.sources.grading import Grading, shown
 from tfgrpo.verdict.sources.rows import Table
 
 
@@ -45,44 +45,44 @@ def read_steps(
         ConfigError: for a row without a prompt, or whose grade or step cannot be read.
     """
     at = {name: i for i, name in enumerate(table.names)}
-    prompt_at, score_at = at[columns.prompt], at[columns.score]
+    prompt_at, score_at, step_at = at[columns.prompt], at[columns.score], at.get("step")
     answer_at, dataset_at = at.get(columns.answer), at.get(columns.dataset)
-    step_at = at.get("step")
     ids: dict[str, str] = {}
-    arms: dict[object, ArmKey] = {}
+    arms: dict[int | None, ArmKey] = {}
     collector.begin(path)
     for line, row in table.rows:
-        prompt, grade = row[prompt_at], row[score_at]
         try:
-            if not prompt or not isinstance(prompt, str | list):
-                raise ValueError("the prompt is missing; restore it")
-            problem = ids.get(prompt) if isinstance(prompt, str) else prompt_id(prompt)
-            if problem is None:
-                problem = ids[prompt] = prompt_id(prompt)
-            step = None if step_at is None else row[step_at]
-            arm = arms.get(step) if isinstance(step, int) else None
-            if arm is None:
-                arm = arms[step] = ArmKey((_step_name(step),))
+            problem = _problem(row[prompt_at], ids)
+            step = None if step_at is None else _step(row[step_at])
+            grade = row[score_at]
             correct = None if skip_nan and grade != grade else grading.verdict(grade)
         except ValueError as error:
             raise ConfigError(f"{path}, line {line}: {error}.") from None
-        answer = None if answer_at is None else row[answer_at]
+        if step not in arms:
+            arms[step] = ArmKey(("" if step is None else f"step {step}",))
         dataset = None if dataset_at is None else row[dataset_at]
+        answer = None if answer_at is None else row[answer_at]
         collector.add(
-            arm,
-            dataset if isinstance(dataset, str) else UNNAMED,
+            arms[step],
+            dataset if dataset and isinstance(dataset, str) else UNNAMED,
             problem,
             line,
             correct,
-            answer=answer if isinstance(answer, str) and answer else None,
+            answer=answer if answer and isinstance(answer, str) else None,
         )
     for arm in arms.values():
         collector.declare(arm, "", {"reward": grading.verifier(columns.score)})
 
 
-def _step_name(step: object) -> str:
-    if step is None:
-        return ""
-    if isinstance(step, bool) or not isinstance(step, int):
-        raise ValueError(f"the step {step!r} is no whole number; correct it")
-    return f"step {step}"
+def _problem(prompt: object, ids: dict[str, str]) -> str:
+    if not isinstance(prompt, str):
+        return prompt_id(prompt)
+    if prompt not in ids:
+        ids[prompt] = prompt_id(prompt)
+    return ids[prompt]
+
+
+def _step(step: object) -> int | None:
+    if step is not None and (isinstance(step, bool) or not isinstance(step, int)):
+        raise ValueError(f"the step {shown(step)} is no whole number; correct it")
+    return step

@@ -79,16 +79,13 @@ def read_table(path: Path, table: Table, collector: Collector, grading: Grading)
     collector.begin(path)
     for line, row in table.rows:
         try:
-            (
-                problem, hashed, index, correct, answer, length, mode, entropy, finish, cut,
-                dataset, *named
-            ) = cells_of(row)  # fmt: skip
+            problem, hashed, index, correct, answer, length, mode, *rest = cells_of(row)
             which = problem or hashed
             if which is None or index is None:
                 raise ValueError("problem and sample must not be empty; fill them in")
         except ValueError as error:
             raise ConfigError(f"{path}, line {line}: {error}.") from None
-        arm, seed = named
+        entropy, finish, cut, dataset, arm, seed = rest
         key = arms.get((arm, seed)) or arms.setdefault((arm, seed), ArmKey((arm or "",), seed))
         collector.add(
             key, dataset or UNNAMED, which, line, correct, index, answer, length or 0, mode,

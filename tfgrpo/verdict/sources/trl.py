@@ -52,5 +52,5 @@ def _score(path: Path, names: Sequence[str], grading: Grading) -> str:
         return (known or found)[0]
     raise ConfigError(
         f"{path} does not tell which of its columns ({', '.join(found) or 'none'}) says what is "
-        "right; name one as the score."
+        "right; name one (tfgrpo samples convert --score)."
     )
