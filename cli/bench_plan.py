@@ -28,8 +28,8 @@ def show_plan(suite: Suite, plan: Plan, record: Record, json: bool) -> None:
         for job in plan.jobs
         if job.kind != "eval"
     ]
-    columns = ("stage", "kind", "after", "replies", "alone")
-    console.show(console.table("What is made", columns, stages))
+    made = ("stage", "kind", "after", "replies", "alone")
+    console.show(console.table("What is made", made, stages))
     measured = []
     for arm in suite.arms:
         jobs = [plan.job(a.path) for a in plan.arms if a.name == arm.name]

@@ -36,9 +36,9 @@ class Arm:
 
 def read_arms(root: Path, plan: Plan) -> list[Arm]:
     """The finished evaluations of a bench, in the order of its plan."""
-    from cli.sessions import read_outcomes
     from tfgrpo.ledger import Ledger
     from tfgrpo.runs import RunDir
+    from tfgrpo.verdict.own import read_outcomes
 
     made = []
     for planned in plan.arms:

@@ -32,7 +32,8 @@ TRAINED: Mapping[RunName, tuple[str, str]] = {
 
 TEACHING: Mapping[str, Any] = {
     "source": {"kind": "diverse", "samples": 4, "keep": 4},
-    "optimiser": {"lr": 5e-4},
+    "optimiser": {"lr": 1e-3},
+    "epochs": 4,
 }
 """How the form of stating a confidence is taught: on four replies of the base to each problem."""
 DIVERSE: Mapping[str, Any] = {

@@ -1,7 +1,4 @@
-"""The graph of a bench: stages and arms of a suite as jobs with their settings, and how one runs.
-
-Loads no torch until a job is run.
-"""
+"""The graph of a bench: stages and arms of a suite as jobs with their settings. Loads no torch."""
 
 from __future__ import annotations
 
@@ -10,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cli.stage_settings import Settings
 from cli.suites import ArmPlan, Kind, Suite
-from tfgrpo.settings import dump, load, merged
 
 if TYPE_CHECKING:
     from tfgrpo.verdict.arms import Family
 
 Table = Mapping[str, Any]
-SHARED = ("tasks", "model", "pack", "reward", "sampling", "price")
-SCOPES = ("learn", "train", "imitate", "eval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +60,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was asked for: `flags` are KEY=VALUE, or SCOPE.KEY=VALUE for one of `SCOPES` alone."""
+    """What was asked for: `flags` are KEY=VALUE, or KIND.KEY=VALUE for one kind of job alone."""
 
     root: Path
     seeds: int
@@ -77,7 +72,7 @@ class Order:
 
 def plan_of(suite: Suite, order: Order) -> Plan:
     """The jobs and arms of a suite. Raises ConfigError if any of their settings is wrong."""
-    settings = _Settings(suite, order)
+    settings = Settings({stage.kind for stage in suite.stages}, order.flags, order.preset)
     jobs: list[Job] = []
     arms: list[PlannedArm] = []
     seeds = range(order.seeds)
@@ -132,79 +127,3 @@ def _places(suite: Suite, root: Path, seed: int) -> dict[str, str]:
     return {
         name: str(root / f"{name}-{seed}") for name in (*(s.name for s in suite.stages), "bank")
     }
-
-
-# settings -----------------------------------------------------------------------------------------
-
-
-class _Settings:
-    """Settings of every kind of job: a preset, the user's flags over it, the job's own on top."""
-
-    def __init__(self, suite: Suite, order: Order) -> None:
-        from tfgrpo.presets import preset
-
-        self._flags = order.flags
-        self._preset = preset(order.preset)
-        self._models = _specs({stage.kind for stage in suite.stages})
-        self._model = self._load("eval", {}, {}).model
-
-    def of(self, kind: str, own: Table) -> Any:
-        trained = own.get("model")
-        if trained and self._model.kind == "abacus":  # as the base is run
-            rows = self._model.max_batch_rows
-            own = {**own, "model": {**trained, "device": "cpu", "max_batch_rows": rows}}
-        spec = self._load(kind, self._defaults(kind, own), own)
-        _check(kind, spec)
-        return spec
-
-    def _load(self, kind: str, defaults: Table, own: Table) -> Any:
-        model = self._models[kind]
-        below = {k: v for k, v in self._preset.items() if k in model.model_fields}
-        if kind != "learn":
-            below = {k: v for k, v in below.items() if k in SHARED}
-        first = load(model, None, self._given(kind, own), merged(merged(below, defaults), own))
-        return load(model, None, (), merged(dump(first), own))
-
-    def _defaults(self, kind: str, own: Table) -> Table:
-        from baselines.imitation_config import POCKET
-        from baselines.methods import method, pocket
-
-        small = self._model.kind == "abacus"
-        if kind == "train":
-            name = own["method"]
-            # As in the table of the weights arm in the docs.
-            return {**pocket(name), "precision": "bfloat16"} if small else method(name).settings
-        return POCKET if kind == "imitate" and small else {}
-
-    def _given(self, kind: str, own: Table) -> list[str]:
-        """The flags that are meant for jobs of a kind; learning tells of those that none knows."""
-        known = {key for model in self._models.values() for key in model.model_fields}
-        kept = []
-        for flag in self._flags:
-            scope, dot, rest = flag.partition(".")
-            if dot and scope in SCOPES:
-                kept += [rest] if scope == kind else []
-                continue
-            key = flag.partition("=")[0].partition(".")[0].strip()
-            mine = key in self._models[kind].model_fields or (kind == "learn" and key not in known)
-            if mine and (key != "memory" or "memory" in own):
-                kept.append(flag)
-        return kept
-
-
-def _specs(kinds: set[Kind]) -> dict[str, Any]:
-    from baselines.config import TrainSpec
-    from baselines.imitation_config import ImitateSpec
-    from tfgrpo.config import EvalSpec, LearnSpec
-
-    every = {"learn": LearnSpec, "train": TrainSpec, "imitate": ImitateSpec, "eval": EvalSpec}
-    return {kind: spec for kind, spec in every.items() if kind in {*kinds, "eval"}}
-
-
-def _check(kind: str, spec: Any) -> None:
-    from baselines import config, imitation_config
-
-    if kind == "train":
-        config.check(spec)
-    elif kind == "imitate":
-        imitation_config.check(spec)

@@ -279,10 +279,10 @@ def parse_reward(text: str) -> Any:
     if text == "code":
         return {"kind": "code"}
     style, _, target = text.partition(":")
-    if style in get_args(RewardStyle) and re.fullmatch(TARGET, target):
+    if style not in get_args(RewardStyle):
+        style, target = "tfgrpo", text
+    if re.fullmatch(TARGET, target):
         return {"kind": "custom", "target": target, "style": style}
-    if re.fullmatch(TARGET, text):
-        return {"kind": "custom", "target": text}
     raise ConfigError(
         f"{text!r} names no reward; write {', '.join(get_args(RewardName))}, code, MODULE:FUNCTION "
         f"or plugin:NAME, with {', '.join(get_args(RewardStyle)[1:])} and a colon before it for a "

@@ -133,7 +133,7 @@ def test_help_and_version(cli: Cli) -> None:
         (["learn", "--set", "epochs=none"], "epochs:"),
         (["learn", "--epochs", "0"], "epochs:"),
         (["learn", "--model", "gpt"], "names no model; write abacus, the folder of a"),
-        (["learn", "--tasks", "csv:x"], "names no tasks; write FAMILY,FAMILY"),
+        (["learn", "--tasks", "csv:x/y.csv"], "names no tasks; write FAMILY,FAMILY"),
         (["learn", "--preset", "paper"], "no preset 'paper'; choose from default"),
         (["learn", "--evidence", "guess"], "'guess' is none of gold, vote"),
         (["learn", "missing.toml"], "missing.toml cannot be read"),

@@ -137,6 +137,11 @@ def test_mistakes_are_told_before_anything_is_run(flag: str, message: str) -> No
         plan_of(FULL, order(flag))
 
 
+def test_a_kind_that_a_suite_has_not_is_no_scope() -> None:
+    with pytest.raises(ConfigError, match="train: unknown key"):
+        plan_of(SUITES["context"], order("train.steps=3"))
+
+
 def test_there_are_no_other_suites() -> None:
     with pytest.raises(ConfigError, match="no suite 'half'; use one of these: context, memory, f"):
         suite("half")

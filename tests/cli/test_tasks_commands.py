@@ -104,6 +104,22 @@ def test_the_grader_of_a_set_is_its_own_unless_another_is_named(gsm8k: Path) -> 
     assert isinstance(bench("sum", "reward=users_own:grade").reward, FunctionReward)
 
 
+def test_a_set_is_pinned_by_a_key() -> None:
+    spec = load(config.EvalSpec, None, ["tasks=set:gsm8k", "tasks.revision=abc"])
+    assert spec.tasks == config.SetSpec(name="gsm8k", revision="abc")
+
+
+def test_the_example_in_the_repository(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+    own = ("tasks", "grade", "custom_reward:load", "--set", "reward=custom_reward:grade", "--json")
+    assert all(row["score"]["correct"] for row in json.loads(cli(*own).out))
+    trl = ("--set", "reward=trl:custom_reward:close", "--set", "reward.threshold=0.99")
+    ended = cli(*own[:3], *trl, "--reply", "Answer: 9", "--limit", "1", "--json")
+    (row,) = json.loads(ended.out)
+    assert row["score"] == {"answer": "9", "correct": False, "mode": None, "reward": 0.0}
+    assert cli(*own, "--reply", "Answer: nine").code == 1
+
+
 def test_names_of_reasoning_gym_are_sets_too() -> None:
     pytest.importorskip("reasoning_gym")
     found = bench("set:chain_sum")
@@ -145,8 +161,9 @@ def test_a_grader_that_fails_ends_with_one(cli: Cli) -> None:
     own = ("tasks", "grade", "users_own:load", "--set", "reward=users_own:grade")
     ended = cli(*own, "--reply", "I cannot [say]", "--limit", "1")
     assert ended.code == 1
-    assert "failed" in ended.out
-    assert "users_own:grade failed with ValueError: invalid literal" in ended.out
+    table = " ".join(ended.out.split())
+    assert "failed users_own:grade failed with ValueError: invalid literal" in table
+    assert "'[say]'" in table
     (row,) = json.loads(cli(*own, "--reply", "no", "--limit", "1", "--json").out)
     assert row["failure"]["stage"] == "grading"
 

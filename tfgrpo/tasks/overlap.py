@@ -24,9 +24,7 @@ Gram = tuple[str, ...]
 GRAM = 8
 NEAR = 0.7
 
-_TOKEN = re.compile(
-    r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]|_"
-)
+_TOKEN = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]|_")
 _NUMBER = re.compile(r"\d")
 
 

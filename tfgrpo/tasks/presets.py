@@ -114,13 +114,20 @@ def load_set(name: str, path: Path | None = None, revision: str | None = None) -
         return SetTasks(preset, read_files(path, only, preset.subset))
     source = HubSource(preset.dataset, preset.subset, revision or preset.revision)
     made = SetTasks(preset, load(source, f"set:{name}@PATH"))
-    if revision is None and made.rows != (preset.train_rows, preset.test_rows):
+    if revision is None:
+        must_be_whole(made)
+    return made
+
+
+def must_be_whole(tasks: SetTasks) -> None:
+    """Raise ConfigError unless a set has as many rows as it had when it was frozen."""
+    preset = tasks.preset
+    if tasks.rows != (preset.train_rows, preset.test_rows):
         raise ConfigError(
-            f"{preset.dataset} has {made.rows[0]} training and {made.rows[1]} test rows, not "
+            f"{preset.dataset} has {tasks.rows[0]} training and {tasks.rows[1]} test rows, not "
             f"{preset.train_rows} and {preset.test_rows} as it had; set tasks.revision to the "
             "commit that you mean."
         )
-    return made
 
 
 def find_preset(name: str) -> Preset:

@@ -4,7 +4,7 @@
     FOLDER/ARM/results_STAMP.json          pass@1 of each task, as `exact_match,none`
 
 All replies of a problem stand in one line, as with `repeats` and take_first_k; `exact_match` is
-then the mean of their verdicts. What lm-eval has no name for stands under "tfgrpo".
+then the mean of their verdicts. What lm-eval has no name for stands under `OWN`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tfgrpo.storage import write_atomic
 from tfgrpo.types import TaskOutcome
 from tfgrpo.verdict.arms import Evaluation
 from tfgrpo.verdict.export import Exported
-from tfgrpo.verdict.sources.lm_eval import INVALID
+from tfgrpo.verdict.sources.lm_eval_own import INVALID, OWN
 
 _NAMES = {"max_tokens": "max_gen_toks", "stop": "until"}
 
@@ -85,7 +85,7 @@ def _line(one: Exported, number: int, outcome: TaskOutcome) -> dict[str, Any]:
         "doc_hash": _hash(json.dumps(doc, indent=2, ensure_ascii=False)),
         "prompt_hash": _hash(texts.prompt),
         "target_hash": _hash(target),
-        "tfgrpo": _own(one.evaluation, outcome),
+        OWN: _own(one.evaluation, outcome),
     }
 
 
@@ -120,7 +120,7 @@ def _results(evaluation: Evaluation) -> dict[str, Any]:
             for task, found in shares.items()
         },
         "model_name": evaluation.name,
-        "tfgrpo": {"protocol": json.loads(canonical_json(evaluation.protocol))},
+        OWN: {"protocol": json.loads(canonical_json(evaluation.protocol))},
     }
 
 

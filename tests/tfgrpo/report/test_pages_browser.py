@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import http.server
 import re
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.tfgrpo.report.browser import Browser, browser_path
+from tests.tfgrpo.report.browser import Browser
+from tests.tfgrpo.report.hostile import PAYLOADS, TOUR
 from tests.tfgrpo.report.samples import bank, case, library, spoken
 from tfgrpo.report.pages.bank import render_bank
 from tfgrpo.report.pages.library import render_library
 
-PATH = browser_path()
-pytestmark = pytest.mark.skipif(
-    PATH is None, reason="no chromium or chrome is on PATH; the pages are tested as files alone"
-)
+pytestmark = pytest.mark.usefixtures("calm")
 FOUND = "document.querySelectorAll('tbody tr').length"
 ROW = "tbody tr th a"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(PATH or "", tmp_path_factory.mktemp("profile")) as opened:
-        opened.resize(1280, 900)
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +25,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "bank.html").write_text(render_bank(bank()), encoding="utf-8")
     (place / "library.html").write_text(render_library(library()), encoding="utf-8")
     return place
-
-
-@pytest.fixture(autouse=True)
-def _calm(browser: Browser) -> Iterator[None]:
-    """No page may ask for anything but itself, nor complain."""
-    browser.resize(1280, 900)
-    browser.requests.clear()
-    browser.messages.clear()
-    yield
-    browser.settle()
-    assert [r for r in browser.requests if not r.startswith(("file:", "about:", "data:"))] == []
-    assert browser.messages == []
 
 
 def test_typing_in_the_search_narrows_the_table(browser: Browser, folder: Path) -> None:
@@ -223,60 +199,6 @@ def test_a_print_has_every_row(browser: Browser, folder: Path, tmp_path: Path) -
     assert browser.run(FOUND) == 100
     browser.print(tmp_path / "cases.pdf")
     assert browser.run(FOUND) == 150
-
-
-PAYLOADS = (
-    "<script>globalThis.ran = 1</script>",
-    "</script><script>globalThis.ran = 1</script>",
-    "<img src='http://127.0.0.1:PORT/img' onerror='globalThis.ran = 1'>",
-    "<svg onload='globalThis.ran = 1'><use href='http://127.0.0.1:PORT/use'/></svg>",
-    "<iframe srcdoc='<script>parent.ran = 1</script>'></iframe>",
-    "javascript:globalThis.ran=1",
-    "{{7*7}} ${7*7} #{7*7} <%= 7*7 %>",
-    "\u202eright to left\u2066 שלום",
-    "\x1b]8;;http://127.0.0.1:PORT/osc\x07link\x1b]8;;\x07",
-    "<style>@import 'http://127.0.0.1:PORT/css'; * { display: none }</style>",
-    "<!-- <script> -->",
-    "'\"><b id=main>bold</b>",
-)
-
-
-@pytest.fixture
-def listener() -> Iterator[tuple[int, list[str]]]:
-    """A server on this machine that notes what it is asked for."""
-    asked: list[str] = []
-
-    class Noting(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(404)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Noting)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_address[1], asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-# Goes to every view and to one row of each table, and names the kinds of elements found there.
-TOUR = """(async () => {
-  const rows = Object.entries(DATA.tables).flatMap(([key, { rows }]) =>
-    rows.slice(0, 1).map((row) => address(key, row[0])));
-  const found = {};
-  for (const place of [...DATA.views.map(({ key }) => `#${key}`), ...rows]) {
-    const drawn = new Promise((done) => addEventListener("hashchange", done, { once: true }));
-    location.hash = place;
-    await drawn;
-    const all = [...document.querySelectorAll("*")].map((element) => element.localName);
-    found[place] = [...new Set(all)].sort();
-  }
-  return found;
-})()"""
 
 
 def test_hostile_texts_are_shown_and_nothing_in_them_happens(

@@ -26,14 +26,14 @@ def task(gold: str | None) -> Task:
     return Task("t1", "?", gold, "maths", "test")
 
 
-@pytest.mark.parametrize("name", ["exact", "numeric", "choice"])
+@pytest.mark.parametrize("name", ["exact", "numeric", "choice", "words"])
 def test_every_name_makes_a_reward(name: str) -> None:
     assert name in REWARDS
     assert isinstance(make_reward(name), Reward)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="exact, numeric, choice, math"):
+    with pytest.raises(ConfigError, match="exact, numeric, choice, words, math"):
         make_reward("sympy")
 
 
@@ -50,6 +50,10 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         ("numeric", "1/3", "Answer: 0.3", Score(0.0, False, "3/10")),
         ("numeric", "7", "Answer: seven", Score(0.0, False, None)),
         ("numeric", "7", "Answer: 1_2", Score(0.0, False, None)),
+        ("words", "The Red Door", "Answer: red door.", Score(1.0, True, "red door")),
+        ("words", "J. S. Bach", "Answer: js bach", Score(0.0, False, "js bach")),
+        ("words", "J.S. Bach", "Answer: JS Bach", Score(1.0, True, "js bach")),
+        ("words", "The", "Answer: a", Score(0.0, False, "a")),
         ("choice", "(B)", "Answer: b. Paris", Score(1.0, True, "B")),
         ("choice", "B", "Answer: A", Score(0.0, False, "A")),
         ("choice", "B", "Answer: all of them", Score(0.0, False, None)),

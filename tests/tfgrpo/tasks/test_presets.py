@@ -17,7 +17,7 @@ import pytest
 from tfgrpo.errors import ConfigError
 from tfgrpo.protocols import TaskSet
 from tfgrpo.rewards.table import REWARDS, make_reward
-from tfgrpo.tasks.presets import PRESETS, SetTasks, find_preset, load_set
+from tfgrpo.tasks.presets import PRESETS, SetTasks, find_preset, load_set, must_be_whole
 from tfgrpo.tasks.set_files import split_of_file
 from tfgrpo.tasks.set_rows import FORMATS
 from tfgrpo.tasks.split import SPLITS
@@ -159,6 +159,13 @@ def test_some_rows_of_another_form_are_dropped_and_many_are_refused() -> None:
     assert (tasks.unreadable, len(tasks.tasks("test", 999, 0))) == (1, 200)
     with pytest.raises(ConfigError, match=r"1 of 11 rows for set:gsm8k .*'#### NUMBER'.*jsonl"):
         SetTasks(PRESETS["gsm8k"], {"test": [*gsm8k_rows(range(10)), bad]})
+
+
+def test_a_set_that_has_changed_is_refused() -> None:
+    rows = [{"problem": f"{i}?", "answer": i} for i in range(31)]
+    must_be_whole(SetTasks(PRESETS["aime24"], {"train": rows[:30]}))
+    with pytest.raises(ConfigError, match=r"0 training and 31 test rows, not 0 and 30 .*revision"):
+        must_be_whole(SetTasks(PRESETS["aime24"], {"train": rows}))
 
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:

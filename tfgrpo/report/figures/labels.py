@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfgrpo.report.figures.style import FAINT, Look
+from tfgrpo.report.figures.style import FAINT, Look, lay_out
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def point_labels(axes: Axes, points: Sequence[Named]) -> None:
     The axes' limits must be final.
     """
     figure = axes.figure.figure
-    figure.draw_without_rendering()
+    lay_out(figure)
     unit = figure.dpi / 72
     marks = [axes.transData.transform((p.x, p.y)).tolist() for p in points]
     frame = axes.get_window_extent().extents

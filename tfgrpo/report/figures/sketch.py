@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from tfgrpo.report.figures.style import BAD, DPI, SOFT, label
+from tfgrpo.report.figures.style import BAD, DPI, SOFT, label, lay_out
 from tfgrpo.report.pages.encoding import visible
 from tfgrpo.verdict.record import Verdict
 
@@ -54,7 +54,7 @@ class Drawing:
 def rendered(sketch: Sketch, stamps: Sequence[str]) -> Drawing:
     """Must be called inside of `style.rules`, once for each sketch."""
     figure = sketch.figure
-    figure.draw_without_rendering()
+    lay_out(figure)
     figure.set_layout_engine("none")
     if stamps:
         _framed(figure, "", stamps, BAD)

@@ -105,6 +105,13 @@ def canvas(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
+def lay_out(figure: Figure) -> None:
+    """Give the axes their places, as a drawing would."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+
+
 def looks_of(arms: Sequence[ArmFigures]) -> dict[str, Look]:
     """Each arm's look, which depends on its family and on the arms of it that come before."""
     before: Counter[Family] = Counter()

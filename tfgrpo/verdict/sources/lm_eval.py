@@ -20,20 +20,18 @@ from tfgrpo.errors import ConfigError
 from tfgrpo.verdict.sources.collect import ArmKey, Collector
 from tfgrpo.verdict.sources.grading import Grading
 from tfgrpo.verdict.sources.lm_eval_facts import Companion, companion_of, sampling_of, task_of
+from tfgrpo.verdict.sources.lm_eval_own import INVALID, OWN, add_own, own_part
 from tfgrpo.verdict.sources.rows import Notice, json_lines
 
 METRICS = ("exact_match", "acc")
 """The metrics that say what is right where there are several; the first that is there."""
-
-INVALID = "[invalid]"
-"""What a filter gives for a reply in which it finds no answer."""
 
 MAX_ANSWER = 200
 """Characters of an answer; of longer ones (a filter may keep all of a reply) a hash is kept."""
 
 _STANDARD = (
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics",
-    "doc_hash", "prompt_hash", "target_hash", "tfgrpo",
+    "doc_hash", "prompt_hash", "target_hash", OWN,
 )  # fmt: skip
 _RUN = 1 << 32  # each file of a task has as many numbers for its samples
 
@@ -93,16 +91,13 @@ class LmEvalReader:
             )
 
     def _arm(self, path: Path, name: str, row: Mapping[str, Any], companion: Companion) -> ArmKey:
-        own = row.get("tfgrpo") or {}
-        seed = own.get("seed")
-        if not (seed is None or isinstance(seed, int)):
-            raise TypeError
+        seed = own_part(row).seed if OWN in row else None
         arm, task = ArmKey((companion.model, name), seed), task_of(path)
         facts = dict(companion.facts(task))
         facts["reward"] = self._grading.verifier(f"{self._metric(row)},{name}")
         if sampling := sampling_of(row):
             facts["sampling"] = sampling
-        if own and companion.protocol is not None:
+        if OWN in row and companion.protocol is not None:
             facts = dict(companion.protocol)
         self._collector.declare(arm, task, facts)
         return arm
@@ -111,8 +106,8 @@ class LmEvalReader:
         task, doc = task_of(path), row["doc"]
         known = doc.get("task_id") if isinstance(doc, dict) else None
         problem = known if isinstance(known, str) else f"{task}:{row['doc_id']}"
-        if "tfgrpo" in row:
-            _add_own(self._collector, arm, problem, line, row)
+        if OWN in row:
+            add_own(self._collector, arm, problem, line, row)
             return
         metric = self._metric(row)
         for i, (correct, answer) in enumerate(_samples(row, metric, self._grading)):
@@ -173,20 +168,3 @@ def _answer(reply: object) -> str | None:
     if len(text) <= MAX_ANSWER:
         return text
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
-
-
-def _add_own(
-    collector: Collector, arm: ArmKey, problem: str, line: int, row: Mapping[str, Any]
-) -> None:
-    own, kept = row["tfgrpo"], row["filtered_resps"][0]
-    columns = (own["correct"], kept, own["lengths"], own["modes"], own["entropies"])
-    if len({len(column) for column in columns}) != 1:
-        raise ValueError("its columns have different lengths; export it again")
-    for i, (correct, kept_one, length, mode, entropy) in enumerate(zip(*columns, strict=True)):
-        answer = None if kept_one == INVALID else kept_one
-        collector.add(
-            arm, own["dataset"], problem, line, bool(correct), i, answer, length, mode, entropy,
-            cut_of_all=own["truncated"],
-        )  # fmt: skip
-    for i in range(own["failures"]):
-        collector.add(arm, own["dataset"], problem, line, None, len(kept) + i)
