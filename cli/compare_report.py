@@ -51,26 +51,23 @@ def completed(verdict: Verdict, arms: Sequence[Arm]) -> Verdict:
 
 def _floor(verdict: Verdict, arms: Sequence[Arm]) -> dict[int, float]:
     """pass@k of guessing frequent training answers; nothing where the problems cannot be had."""
-    from cli.audit import canonical_gold, closing, read_samples, training_tasks
+    from cli.audit import closing, golds_of, read_samples
     from cli.wiring import build_tasks
     from tfgrpo.config import EvalSpec
     from tfgrpo.errors import TfgrpoError
     from tfgrpo.runs import RunDir
+    from tfgrpo.seeding import derive_seed
     from tfgrpo.settings import load
     from tfgrpo.verdict import audit
 
     base = next(arm for arm in arms if arm.name == verdict.question.base)
-    golds: dict[str, list[str]] = {}
     try:
         run = RunDir.open(Path(base.runs[0].source))
         spec = load(EvalSpec, None, (), run.config)
         with closing(build_tasks(spec.tasks, spec.reward)) as bench:
             samples = read_samples(run, spec, bench)
-            for task in training_tasks(bench, spec, GUESSED_FROM):
-                if (gold := canonical_gold(bench, task)) is not None:
-                    golds.setdefault(task.dataset, []).append(gold)
+            training = bench.tasks.tasks("train", GUESSED_FROM, derive_seed(spec.seed, "tasks"))
+            golds = golds_of(training, bench)
     except TfgrpoError:
         return {}
-    if not golds:
-        return {}
-    return {k: audit.floor(samples, golds, k) for k in verdict.arms[0].curve}
+    return {k: audit.floor(samples, golds, k) for k in verdict.arms[0].curve} if golds else {}

@@ -235,7 +235,10 @@ ModelSpec = Annotated[AbacusSpec | TransformersSpec | OpenAISpec, Field(discrimi
 
 
 RewardName = Literal["exact", "numeric", "choice", "words", "math"]
-"""`exact`, the default, leaves tasks that bring a grader of their own to that grader."""
+"""`exact`, the default, leaves a standard set to its own grader.
+
+Generated families and reasoning-gym keep theirs under every name.
+"""
 
 RewardStyle = Literal["tfgrpo", "trl", "trl-chat", "verl", "dspy", "verifiers"]
 

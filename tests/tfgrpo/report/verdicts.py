@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -15,6 +15,8 @@ from tfgrpo.metrics.crossover import crossover_law
 from tfgrpo.metrics.panel import PANEL
 from tfgrpo.metrics.seeds import SeededDifference, crossed_mean
 from tfgrpo.metrics.solved import SolvedSets
+from tfgrpo.report.figures.album import drawings
+from tfgrpo.report.figures.sketch import Drawing
 from tfgrpo.types import Comparison, Estimate, Usage
 from tfgrpo.verdict.arms import Cost, Family
 from tfgrpo.verdict.record import (
@@ -88,10 +90,13 @@ def verdict(
     problems: int = 200,
     *,
     replies: int = 6,
-    text: str = "Attempt.\n",
+    text: str = "",
     stamps: tuple[str, ...] = (),
 ) -> Verdict:
-    """All parts of a verdict, for these arms; the first is the base."""
+    """All parts of a verdict, for these arms, the first of which is the base.
+
+    `text` stands wherever people or models could have written something.
+    """
     question = Question(sorts[0].name, k_max=SAMPLES, k_mid=8, resamples=500)
     arms = {sort.name: sampled(sort, problems) for sort in sorts}
     others = [arms[sort.name] for sort in sorts[1:]]
@@ -101,7 +106,7 @@ def verdict(
         question=question,
         problems=problems,
         samples=SAMPLES,
-        datasets={"countdown": problems // 2, "sums": problems - problems // 2},
+        datasets={f"countdown{text}": problems // 2, "sums": problems - problems // 2},
         arms=tuple(figures(arm) for arm in arms.values()),
         judgements=judgements(base, others, question),
         duels=judgements(others[-1], others[:1], question) if len(others) > 1 else (),
@@ -111,7 +116,7 @@ def verdict(
         disagreements=disagreements(sorts, replies, text),
         stamps=stamps,
         settings={
-            "problems": "4f1c0e", "split": "test", "base": {"kind": "abacus"},
+            "problems": "4f1c0e", "split": "test", "base": {"kind": f"abacus{text}"},
             "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160, "stop": []},
         },
     )  # fmt: skip
@@ -125,6 +130,17 @@ def rich() -> Verdict:
 @cache
 def small() -> Verdict:
     return verdict(FEW, 40, replies=2)
+
+
+@cache
+def small_drawings() -> tuple[Drawing, ...]:
+    return drawings(small())
+
+
+def spoken(text: str) -> Verdict:
+    """A small verdict with `text` in all of its names and texts."""
+    sorts = [replace(sort, name=f"{sort.name}{text}") for sort in FEW]
+    return verdict(sorts, 40, replies=2, text=text, stamps=(f"Forced: {text}",))
 
 
 def bare() -> Verdict:
@@ -205,12 +221,17 @@ def judgements(
             crossover=crossover_law(base.curve.mean(axis=0), arm.curve.mean(axis=0), 0, 200),
             solved=solved(base, arm, 1),
             solved_twice=solved(base, arm, 2),
-            sentence=f"{arm.sort.name} gains on {base.sort.name} at one sample: "
-            f"{100 * found[arm.sort.name]['pass@1'].problems.difference.value:+.1f} points of "
-            "pass@1, 3/3 seeds agree. Coverage at k = 64 is kept within 2 points: +0.3 [-0.9, "
-            "+1.5]. The base overtakes at k* = 12 [5, >64].",
+            sentence=_sentence(arm.sort.name, found[arm.sort.name]["pass@1"]),
         )
         for arm in others
+    )
+
+
+def _sentence(name: str, found: SeededDifference) -> str:
+    e = found.problems.difference
+    return (
+        f"{name} differs by {100 * e.value:+.1f} [{100 * e.low:+.1f}, {100 * e.high:+.1f}] points "
+        f"at one sample, {found.agreeing}/{len(found.by_seed)} seeds agree."
     )
 
 
@@ -263,11 +284,11 @@ def disagreements(sorts: Sequence[Sort], count: int, text: str) -> tuple[Disagre
         Disagreement(
             task_id=f"t{i:04d}",
             dataset="sums",
-            prompt=f"What is {17 * i} + {23 * i}?",
-            gold=str(40 * i),
+            prompt=f"What is {17 * i} + {23 * i}?{text}",
+            gold=f"{40 * i}{text}",
             shares={sort.name: (i + n) % 5 / 4 for n, sort in enumerate(sorts)},
             replies=tuple(
-                Reply(sort.name, f"{text}{17 * i} + {23 * i} = {40 * i + n % 2}", n % 2 == 0)
+                Reply(sort.name, f"{17 * i} + {23 * i} = {40 * i + n % 2}{text}", n % 2 == 0)
                 for n, sort in enumerate(sorts)
             ),
         )

@@ -148,7 +148,16 @@ def test_nothing_that_it_started_lives_on(reward: CodeReward) -> None:
     if os.geteuid() == 0 and not reward.offline:
         pytest.skip("root without name spaces is held by nothing, as the module says")
     assert reward.passes(code, ["pass"]) is True
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if mark.encode() in _read(p)]
+    # The kernel ends a name space soon after its first process, not at the same moment.
+    for _ in range(300):
+        if not _alive(mark):
+            break
+        time.sleep(0.1)
+    assert _alive(mark) == []
+
+
+def _alive(mark: str) -> list[Path]:
+    return [p for p in Path("/proc").glob("[0-9]*/cmdline") if mark.encode() in _read(p)]
 
 
 def _read(path: Path) -> bytes:

@@ -5,8 +5,8 @@ const pictures = new Map();
 /* One image for each figure, kept: a print shows only what is already loaded. */
 function picture(block) {
   if (!pictures.has(block)) {
-    const src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(block.svg)}`;
-    pictures.set(block, el("img", { src, alt: block.alt, decoding: "sync" }));
+    const inline = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(block.svg)}`;
+    pictures.set(block, el("img", { src: inline, alt: block.alt, decoding: "sync" }));
   }
   return pictures.get(block);
 }

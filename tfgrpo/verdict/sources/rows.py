@@ -160,7 +160,8 @@ def _parquet(path: Path) -> Iterator[Any]:
         import pyarrow.parquet
     except ModuleNotFoundError:
         raise ConfigError(
-            "Parquet needs the package pyarrow; run: pip install 'tfgrpo[parquet]'"
+            f"{path} is Parquet, which needs the package pyarrow; run: pip install "
+            "'tfgrpo[parquet]'"
         ) from None
     try:
         with _opened(path), path.open("rb") as file:

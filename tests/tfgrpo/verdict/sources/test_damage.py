@@ -42,7 +42,7 @@ def read(path: Path, grading: Grading) -> None:
         text = str(error)
         assert "\n" not in text.replace(str(path), "")
         assert text.startswith(str(path))
-        assert text.endswith((".", "--json-lines", "convert --to json)"))
+        assert text.endswith((".", "[parquet]'", "convert --to json)"))
     else:
         for outcome in (o for e in found for o in e.outcomes):
             assert outcome.n == len(outcome.answers) == len(outcome.lengths)

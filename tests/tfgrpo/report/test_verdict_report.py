@@ -1,0 +1,131 @@
+"""The report as files: whole, light, and the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.tfgrpo.report.samples import data_of, rows_of
+from tests.tfgrpo.report.verdicts import SORTS, Sort, bare, rich, small, small_drawings, verdict
+from tfgrpo.report.figures.album import drawings
+from tfgrpo.report.pages.shell import MOST_BYTES, render
+from tfgrpo.report.pages.verdict import verdict_page
+from tfgrpo.report.tables import tables
+from tfgrpo.report.verdict import write_report
+from tfgrpo.verdict.record import Verdict
+
+ROOT = Path(__file__).parents[3]
+VIEWS = [
+    "verdict", "arms", "curves", "differences", "entropy", "diversity", "solved", "costs",
+    "problems", "settings",
+]  # fmt: skip
+
+
+def page(found: Verdict) -> str:
+    return render(verdict_page(found, small_drawings()))
+
+
+def views(text: str) -> list[str]:
+    return [view["key"] for view in data_of(text)["views"]]
+
+
+STABLE = """
+import hashlib, sys
+from pathlib import Path
+from tests.tfgrpo.report.verdicts import small
+from tfgrpo.report.verdict import write_report
+for path in write_report(small(), Path(sys.argv[1])):
+    print(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+def test_equal_verdicts_give_equal_bytes_in_every_process(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", STABLE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
+        check=True, env={**os.environ, "PYTHONHASHSEED": "3", "TZ": "Asia/Tokyo", "LC_ALL": "C",
+                         "MPLBACKEND": "svg"},
+    ).stdout  # fmt: skip
+    here = {"report.html": page(small()).encode()}
+    for drawing in small_drawings():
+        here |= {f"{drawing.name}.png": drawing.png, f"{drawing.name}.svg": drawing.svg}
+    here |= {name: text.encode() for name, text in tables(small()).items()}
+    digests = [f"{name} {hashlib.sha256(data).hexdigest()}" for name, data in here.items()]
+    assert told.splitlines() == digests
+    assert (tmp_path / "figures" / "gains.svg").read_bytes() == here["gains.svg"]
+    assert (tmp_path / "report.html").read_bytes() == here["report.html"]
+
+
+def test_a_users_own_plot_settings_change_nothing(tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    few = replace(small(), arms=small().arms[:2], judgements=small().judgements[:1], duels=())
+    plain = drawings(replace(few, trajectories=()))
+    with mpl.rc_context({"font.size": 30, "axes.grid": False, "lines.linewidth": 9}):
+        assert drawings(replace(few, trajectories=())) == plain
+        assert mpl.rcParams["font.size"] == 30
+
+
+def test_a_page_has_a_view_for_everything_that_was_found() -> None:
+    text = page(small())
+    assert views(text) == VIEWS
+    arms = rows_of(text, "arms")
+    assert list(arms) == ["base", "library", "grpo"]
+    best = small().arm("library").curve[1]
+    assert arms["library"]["pass@1, %"][0] == pytest.approx(100 * best.value, rel=1e-5)
+    assert arms["base"]["seeds"] is None
+    assert arms["grpo"]["seeds"] == 3
+    found = rows_of(text, "differences")
+    assert [row["verdict"] for row in found.values()][:9].count(None) == 0
+    assert {row["verdict"] for row in list(found.values())[9:]} == {None}
+
+
+def test_what_was_not_found_has_no_view_and_no_error(tmp_path: Path) -> None:
+    files = write_report(bare(), tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in files] == [
+        "report.html", "arms.csv", "measures.csv", "curves.csv",
+    ]  # fmt: skip
+    text = files[0].read_text(encoding="utf-8")
+    assert views(text) == ["verdict", "arms", "settings"]
+    full = small()
+    for changed, gone in (
+        (replace(full, disagreements=()), "problems"),
+        (replace(full, arms=tuple(replace(a, cost=None) for a in full.arms)), "costs"),
+    ):
+        made = render(verdict_page(changed, ()))
+        assert gone in views(render(verdict_page(full, ())))
+        assert gone not in views(made)
+
+
+def test_findings_come_first_and_those_of_learning_before_those_of_controls() -> None:
+    data = data_of(render(verdict_page(rich(), ())))
+    block = data["views"][0]["blocks"][0]
+    assert block["kind"] == "findings"
+    assert [item[0] for item in block["items"]][:2] == ["library", "case memory"]
+    assert [item[0] for item in block["items"]][-2:] == ["placebo", "base T=1.2"]
+    (first, *_) = (item for item in block["items"] if item[0] == "grpo")
+    claim = next(j for j in rich().judgements if j.b == "grpo").claims[0]
+    assert first[1] == next(j for j in rich().judgements if j.b == "grpo").sentence
+    assert first[3][0][2:4] == [claim.verdict, {"better": "good", "worse": "bad"}[claim.verdict]]
+
+
+def test_stamps_are_on_the_page_and_in_every_figure() -> None:
+    stamped = replace(small(), stamps=("Forced: the split differs.",), judgements=(), arms=())
+    assert data_of(render(verdict_page(stamped, ())))["stamps"] == ["Forced: the split differs."]
+
+
+@pytest.mark.slow
+def test_sixteen_arms_and_long_transcripts_fit_into_two_megabytes(tmp_path: Path) -> None:
+    more = (Sort("reinforce", "weights", 0.9, 1.4, 0.4, 3), Sort("sft", "weights", 0.5, 1.2, 0.5, 3),
+            Sort("direct", "context", 0.2, 1.0, 0.6, 3))  # fmt: skip
+    found = verdict((*SORTS, *more), replies=20, text=" step by step" * 400,
+                    stamps=("Forced: the decoding settings differ.",))  # fmt: skip
+    assert len(found.arms) == 16
+    report, *_ = write_report(found, tmp_path)
+    assert report.stat().st_size <= MOST_BYTES
+    assert data_of(report.read_text(encoding="utf-8"))["cut"]
