@@ -15,12 +15,14 @@ from tfgrpo.config import (
     Name,
     Positive,
     PriceSpec,
+    RewardChoice,
     SamplingSpec,
     Share,
     Spec,
     TasksSpec,
     TransformersSpec,
     parse_model,
+    parse_reward,
     parse_tasks,
 )
 from tfgrpo.errors import ConfigError
@@ -104,7 +106,7 @@ class TrainSpec(Spec):
     tasks: Annotated[TasksSpec, Shorthand(parse_tasks)]
     model: Annotated[TrainableSpec, Shorthand(parse_model)] = AbacusSpec()
     pack: Name = "default"
-    reward: Literal["exact", "numeric", "choice", "math"] = "exact"
+    reward: Annotated[RewardChoice, Shorthand(parse_reward)] = "exact"
     rewards: tuple[RewardSpec, ...] = ()
     objective: ObjectiveSpec = ObjectiveSpec()
     sampling: SamplingSpec = SamplingSpec()
@@ -141,7 +143,7 @@ def check(spec: TrainSpec) -> None:
         spec.objective,
         spec.updates_per_rollout,
         spec.group_size,
-        binary_rewards=not spec.rewards,
+        binary_rewards=not spec.rewards and isinstance(spec.reward, str),
         top_p=spec.sampling.top_p,
     )
     if spec.objective.requires("planning") and not spec.planning:

@@ -16,11 +16,13 @@ from tfgrpo.config import (
     Name,
     Positive,
     PriceSpec,
+    RewardChoice,
     SamplingSpec,
     Spec,
     TasksSpec,
     parse_kind,
     parse_model,
+    parse_reward,
     parse_tasks,
 )
 from tfgrpo.errors import ConfigError
@@ -117,7 +119,7 @@ class ImitateSpec(Spec):
     tasks: Annotated[TasksSpec | None, Shorthand(parse_tasks)] = None
     model: Annotated[TrainableSpec, Shorthand(parse_model)] = AbacusSpec()
     pack: Name = "default"
-    reward: Literal["exact", "numeric", "choice", "math"] = "exact"
+    reward: Annotated[RewardChoice, Shorthand(parse_reward)] = "exact"
     sampling: SamplingSpec = SamplingSpec()
     balance: bool = True
     epochs: Positive = 2

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import console, options
-from tfgrpo.errors import BudgetStop
+from tfgrpo.errors import BudgetStop, RunError
 
 POCKET = {
     "pack": "abacus",
@@ -80,6 +80,11 @@ def evaluate(
         from tfgrpo.metrics.pass_at_k import powers_of_two
         from tfgrpo.metrics.summary import summarise
 
+        if not any(outcome.n for outcome in outcomes):
+            raise RunError(
+                f"No sample of {folder} could be graded, so there is nothing to count; see the "
+                "failures in its samples.jsonl, mend the cause and evaluate in a new run."
+            )
         summary = summarise(outcomes, powers_of_two(spec.n), spec.seed, allow_missing=True)
         opened.write_json("summary.json", summary)
         if json:

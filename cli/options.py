@@ -21,7 +21,8 @@ Config = Annotated[
 Tasks = Annotated[
     str | None,
     typer.Option(
-        help="FAMILY,FAMILY or jsonl:PATH or hf:ID[:SUBSET] or gym:NAME.", show_default=False
+        help="FAMILY,FAMILY or set:NAME, jsonl:PATH, hf:ID[:SUBSET], gym:NAME or MODULE:FUNCTION.",
+        show_default=False,
     ),
 ]
 Model = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,5 +21,23 @@ def workers(jobs: int) -> Iterator[Executor]:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=console.be_quiet) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=_begin) as pool:
         yield pool
+
+
+def _begin() -> None:
+    console.be_quiet()
+    die_with_parent()
+
+
+def die_with_parent() -> None:
+    """End this worker when its parent dies: what is left over would hold the locks of its runs."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

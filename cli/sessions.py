@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cli import banks, wiring
+from cli import banks, unseen, wiring
 from tfgrpo import config, tokens
 from tfgrpo.canonical import canonical_json, fingerprint
 from tfgrpo.errors import BudgetStop, ConfigError, TfgrpoError
@@ -155,6 +155,8 @@ def run_evaluation(
         raise ConfigError(
             f"The tasks {bench.tasks.name} have no {spec.split} split; choose another split."
         )
+    if spec.split != "train":
+        unseen.check(spec, tasks)
     count = models.token_counter()
     with banks.evaluating(spec, run, count) as casebook:
         chosen = policy or wiring.build_policy(spec, model, bench, count, casebook)

@@ -1,11 +1,8 @@
-"""One job of a bench in its folder, begun or gone on with, in a process that outlives no parent."""
+"""One job of a bench in its folder, begun or gone on with."""
 
 from __future__ import annotations
 
 import gc
-import multiprocessing
-import os
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
 
 def run_job(root: Path, job: Job) -> float:
     """Run or resume a job; the seconds that it took in this session."""
-    die_with_parent()
     started = time.monotonic()
     folder = root / job.name
     match job.kind:
@@ -69,20 +65,3 @@ def evaluate(folder: Path, spec: EvalSpec, label: str) -> None:
         evaluation_watch(spec, models.meter, f"Evaluating {label}") as watch,
     ):
         sessions.run_evaluation(spec, opened, models, watch)
-
-
-_WATCHED = threading.Event()
-
-
-def die_with_parent() -> None:
-    """End this worker when its parent dies: what is left over would hold the locks of its runs."""
-    parent = multiprocessing.parent_process()
-    if parent is None or _WATCHED.is_set():
-        return
-    _WATCHED.set()
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
@@ -27,7 +28,7 @@ def format_collapse(base: Runs, tuned: Runs) -> Finding:
         f"strategy of a data set has {points(shares[0])}% of the base's replies and "
         f"{points(shares[1])}% of GRPO's."
     )
-    return of_difference(claim("format-collapse").rule, found, detail)
+    return of_difference(claim("format-collapse").rule, found, detail, _reach(base, tuned))
 
 
 def diverse_sft(base: Runs, tuned: Runs) -> Finding:
@@ -46,7 +47,12 @@ def diverse_sft(base: Runs, tuned: Runs) -> Finding:
         f"problems; pass@1 {points(at_1.a)} to {points(at_1.b)}, pass@{last} {points(at_k.a)} to "
         f"{points(at_k.b)}."
     )
-    return of_difference(claim("diverse-sft").rule, found, detail)
+    return of_difference(claim("diverse-sft").rule, found, detail, _reach(base, tuned))
+
+
+def _reach(base: Runs, tuned: Runs) -> float:
+    """The largest entropy that the strategies seen can have."""
+    return math.log(len({m for run in (*base, *tuned) for o in run for m in _modes(o, False)}))
 
 
 def _modes(outcome: TaskOutcome, only_right: bool) -> Counter[str]:

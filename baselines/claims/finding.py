@@ -100,14 +100,14 @@ def difference(
     return seeded_difference(name, [values(run) for run in a], [values(run) for run in b], seed)
 
 
-def of_difference(rule: Rule, found: SeededDifference, detail: str) -> Finding:
-    """The finding on seed-averaged differences of shares, with their interval over problems.
+def of_difference(rule: Rule, found: SeededDifference, detail: str, reach: float = 1.0) -> Finding:
+    """The finding on seed-averaged differences, with their interval over problems.
 
     Where all problems differ alike a bootstrap has no width. Then up to 1 - 0.025^(1/P) of all
-    problems may differ otherwise, by up to 1, without one of them among these P.
+    problems may differ otherwise, by up to `reach`, without one of them among these P.
     """
     d = found.problems.difference
-    unseen = unseen_share(d.n) if d.low == d.high else 0.0
+    unseen = reach * unseen_share(d.n) if d.low == d.high else 0.0
     return judged(rule, d.value, d.low - unseen, d.high + unseen, found.by_seed, detail)
 
 

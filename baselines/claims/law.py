@@ -42,7 +42,7 @@ def entropy_law(runs: Sequence[Trajectory]) -> Finding:
     from a block bootstrap within either part of a run. Raises ValueError as `fit_law` does.
     """
     fits = [fit_law(run.accuracy, run.entropy, SEED) for run in runs]
-    found = [_errors(run, *_whole(run)) for run in runs]
+    found = [[float(e) for e in _errors(run, *_whole(run))] for run in runs]
     draws = np.mean([_drawn_excess(run, i) for i, run in enumerate(runs)], axis=0)
     excess = [early - late for early, late in found]
     detail = (
@@ -67,35 +67,43 @@ def _whole(run: Trajectory) -> tuple[Steps, Steps]:
     return steps[: _first(run)], steps[_first(run) :]
 
 
-def _errors(run: Trajectory, early: Steps, late: Steps) -> tuple[float, float]:
-    """Errors on `late` of the law fitted to `early`, and of that fitted to both, in accuracy."""
+def _errors(run: Trajectory, early: Steps, late: Steps) -> tuple[Floats, Floats]:
+    """Errors on `late` of the law fitted to `early`, and of that fitted to both, in accuracy.
+
+    Steps are (..., m); so are their leading axes those of the errors.
+    """
     x, y = np.exp(np.asarray(run.entropy)), np.asarray(run.accuracy)
 
-    def error(steps: Steps) -> float:
-        slope, offset = np.polyfit(x[steps], y[steps], 1)
-        return float(np.mean((offset + slope * x[late] - y[late]) ** 2) ** 0.5)
+    def error(steps: Steps) -> Floats:
+        slope, offset = line(x[steps], y[steps])
+        miss = offset[..., None] + slope[..., None] * x[late] - y[late]
+        found: Floats = np.sqrt(np.mean(miss**2, axis=-1))
+        return found
 
-    return error(early), error(np.concatenate([early, late]))
+    return error(early), error(np.concatenate([early, late], axis=-1))
+
+
+def line(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Slope and offset of y on x by least squares over the last axis; NaN where x never moves."""
+    x_c, y_c = (v - v.mean(axis=-1, keepdims=True) for v in (x, y))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope: Floats = (x_c * y_c).sum(axis=-1) / (x_c**2).sum(axis=-1)
+    return slope, y.mean(axis=-1) - slope * x.mean(axis=-1)
 
 
 def _drawn_excess(run: Trajectory, number: int) -> Floats:
     """The excess error on blocks of neighbouring steps, drawn within either part: (DRAWS,)."""
     rng = np.random.default_rng(derive_seed(SEED, "entropy-law", number))
-    parts = _whole(run)
-    found: list[float] = []
-    while len(found) < DRAWS:
-        early, late = (part[blocks(len(part), rng)] for part in parts)
-        if np.ptp(np.asarray(run.entropy)[early]) > 0:
-            first, whole = _errors(run, early, late)
-            found.append(first - whole)
-    return np.array(found)
+    early, late = (part[blocks(len(part), rng)] for part in _whole(run))
+    first, whole = _errors(run, early, late)
+    return first - whole
 
 
 def blocks(steps: int, rng: np.random.Generator) -> Steps:
-    """Indices of a moving block bootstrap, (steps,), blocks of about sqrt(steps)."""
+    """Indices of moving block bootstraps, (DRAWS, steps), blocks of about sqrt(steps)."""
     width = min(steps, max(2, round(steps**0.5)))
-    starts = rng.integers(0, steps - width + 1, -(-steps // width))
-    index: Steps = (starts[:, None] + np.arange(width)).ravel()[:steps]
+    starts = rng.integers(0, steps - width + 1, (DRAWS, -(-steps // width)))
+    index: Steps = (starts[..., None] + np.arange(width)).reshape(DRAWS, -1)[:, :steps]
     return index
 
 
@@ -163,9 +171,5 @@ def _drawn_slopes(run: Trajectory, number: int) -> Floats:
     """`a` on blocks of neighbouring steps, (DRAWS,)."""
     rng = np.random.default_rng(derive_seed(SEED, "slope", number))
     x, y = np.exp(np.asarray(run.entropy)), np.asarray(run.accuracy)
-    found: list[float] = []
-    while len(found) < DRAWS:
-        index = blocks(len(x), rng)
-        if np.ptp(x[index]) > 0:
-            found.append(-float(np.polyfit(x[index], y[index], 1)[0]))
-    return np.array(found)
+    index = blocks(len(x), rng)
+    return -line(x[index], y[index])[0]

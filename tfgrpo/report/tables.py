@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
@@ -24,8 +25,9 @@ FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 def tables(verdict: Verdict) -> dict[str, str]:
     """File name to CSV text; what has no rows is left out.
 
-    Shares are in [0, 1]; empty cells are undefined, which is not 0. Texts that a spreadsheet would
-    take for a formula begin with an apostrophe. Every row carries the verdict's stamps.
+    Shares are in [0, 1]; empty cells are undefined, which is not 0; lists are JSON. Texts that a
+    spreadsheet would take for a formula begin with an apostrophe. Every row carries the verdict's
+    stamps.
     """
     stamps = " ".join(verdict.stamps)
     found = {name: list(rows(verdict)) for name, rows in _TABLES.items()}
@@ -54,6 +56,10 @@ def _csv(rows: Iterable[Row], stamps: str) -> str:
     return buffer.getvalue()
 
 
+def _list(values: Iterable[str | float]) -> str:
+    return json.dumps(list(values), ensure_ascii=False)
+
+
 def _interval(estimate: Estimate) -> dict[str, Value]:
     return {
         "value": estimate.value,
@@ -72,8 +78,8 @@ def _arms(verdict: Verdict) -> Iterator[Row]:
         yield {
             "arm": arm.name,
             "family": arm.family,
-            "seeds": " ".join(str(seed) for seed in arm.seeds if seed is not None),
-            "pass@1 by seed": " ".join(map(repr, arm.by_seed)),
+            "seeds": _list(seed for seed in arm.seeds if seed is not None),
+            "pass@1 by seed": _list(arm.by_seed),
             "samples": reading.samples,
             "truncated": reading.truncated,
             "unread": reading.unread,
@@ -115,7 +121,7 @@ def _differences(verdict: Verdict) -> Iterator[Row]:
             **_interval(found.problems.difference),
             "p": found.problems.p_value,
             "support": found.support,
-            "by_seed": " ".join(map(repr, found.by_seed)),
+            "by_seed": _list(found.by_seed),
             "seeds_low": found.seeds.low,
             "seeds_high": found.seeds.high,
             "crossed_low": found.crossed.low,
@@ -153,8 +159,8 @@ def _solved(verdict: Verdict) -> Iterator[Row]:
                 "mid_p": sets.mid_p,
                 "retained": sets.retained,
                 "discovered": sets.discovered,
-                "gained_problems": " ".join(sets.b_only),
-                "lost_problems": " ".join(sets.a_only),
+                "gained_problems": _list(sets.b_only),
+                "lost_problems": _list(sets.a_only),
             }
 
 

@@ -92,7 +92,9 @@ def _evaluation(run: RunDir, root: Path, name: str | None) -> Evaluation:
     if not run.file(OUTCOMES).is_file():
         raise ConfigError(f"{run.path} is not finished; give the command that began it again.")
     label, seed = _label(run.path, root)
-    makers = [m for m in (trained_by(config["model"]), _learned(config["policy"])) if m is not None]
+    makers = [
+        m for m in (trained_by(config["model"]), learned_by(config["policy"])) if m is not None
+    ]
     began = next(iter(run.read_rows(BEGAN)), {})
     return Evaluation(
         name=name or label,
@@ -153,7 +155,8 @@ def trained_by(model: Mapping[str, Any]) -> RunDir | None:
     return _run_at(path.parent) if path.name == "weights" else None
 
 
-def _learned(policy: Mapping[str, Any]) -> RunDir | None:
+def learned_by(policy: Mapping[str, Any]) -> RunDir | None:
+    """The learning run whose library a policy's settings name, if it is there."""
     return _run_at(Path(str(policy["path"]))) if policy.get("path") else None
 
 

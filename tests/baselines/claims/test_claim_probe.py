@@ -22,7 +22,7 @@ from tfgrpo.settings import load
 from tfgrpo.tasks.procedural import FamilyReward, ProceduralTasks
 
 SMALL = (
-    "prompts=3", "group_size=4", "minibatches=3", "sampling.max_tokens=40", "train_limit=3",
+    "prompts=2", "group_size=4", "minibatches=2", "sampling.max_tokens=30", "train_limit=2",
     "micro_tokens=300",
 )  # fmt: skip
 
@@ -39,22 +39,22 @@ def world() -> World:
         tokenizer=tokenizer,
         name="abacus",
         pack=load_pack("abacus"),
-        tasks=ProceduralTasks(("product", "sort")).tasks("train", 3, 0),
+        tasks=ProceduralTasks(("product", "sort")).tasks("train", 2, 0),
         probe=(),
         grader=gold_grader(FamilyReward()),
     )
 
 
 def test_a_probe_of_the_pocket_model() -> None:
-    spec = spec_of("grpo", "optimiser.lr=1e-3")
+    spec = spec_of("grpo", "optimiser.lr=3e-4")
     probe = measure(spec, world())
     tokens = len(probe.group)
-    assert set(probe.group.tolist()) == {0, 1, 2}
+    assert set(probe.group.tolist()) == {0, 1}
     assert probe.passed == PASSES * tokens
     assert probe.at.tolist() == list(range(tokens))  # few enough to take all
     gaps = [np.abs(lp - probe.sampled) for lp in (probe.bfloat16, probe.float16)]
     assert 0 < gaps[1].mean() < gaps[0].mean() < 0.05
-    assert covariance_identity([probe]).value == pytest.approx(1, abs=0.2)
+    assert covariance_identity([probe]).value == pytest.approx(1, abs=0.25)
     assert set(probe.clip_upper.tolist()) == {0, 1}
     upper = probe.clip_probability[probe.clip_upper == 1]
     assert (upper < 1 / 1.2 + 1e-6).all()  # a ratio above 1.2 leaves room for no more

@@ -143,10 +143,9 @@ def test_a_side_that_stops_nothing_decides_nothing() -> None:
 
 def test_noise_of_mean_0_in_log_probabilities_biases_ratios_upwards() -> None:
     rng = np.random.default_rng(3)
-    lp = np.zeros(40_000)
-    noisy = replace(
-        made(), group=np.arange(40_000) % 50, sampled=lp, bfloat16=0.3 * rng.normal(size=40_000)
-    )
+    lp, noise = np.zeros(40_000), 0.3 * rng.normal(size=40_000)
+    group = np.arange(40_000) % 50
+    noisy = replace(made(), group=group, sampled=lp, bfloat16=noise, float16=lp)
     found = precision_bias([noisy])
     assert found.value == pytest.approx(np.exp(0.3**2 / 2) - 1, rel=0.2)
     assert found.verdict == "supported"
@@ -158,7 +157,8 @@ def test_on_the_samplers_own_tokens_the_ratio_has_mean_1_whatever_the_noise() ->
     p = np.repeat(counts / 20, counts)
     other = np.array([6, 6, 5, 1, 2]) / 20
     q = np.repeat(other, counts)
-    probe = replace(made(), group=np.arange(20) % 4, sampled=np.log(p), bfloat16=np.log(q))
+    own = {"sampled": np.log(p), "bfloat16": np.log(q), "float16": np.log(p)}
+    probe = replace(made(), group=np.arange(20) % 4, **own)
     assert precision_bias([probe]).value == pytest.approx(0, abs=1e-12)
 
 

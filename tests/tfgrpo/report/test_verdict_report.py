@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 
 from tests.tfgrpo.report.samples import data_of, rows_of
 from tests.tfgrpo.report.verdicts import SORTS, Sort, bare, rich, small, small_drawings, verdict
-from tfgrpo.report.figures.album import drawings
+from tfgrpo.report.figures.endpoints import endpoints
+from tfgrpo.report.figures.sketch import rendered
+from tfgrpo.report.figures.style import rules
 from tfgrpo.report.pages.shell import MOST_BYTES, render
 from tfgrpo.report.pages.verdict import verdict_page
 from tfgrpo.report.tables import tables
@@ -21,6 +25,7 @@ from tfgrpo.report.verdict import write_report
 from tfgrpo.verdict.record import Verdict
 
 ROOT = Path(__file__).parents[3]
+HEIGHT = re.compile(rb'height="([\d.]+)pt"')
 VIEWS = [
     "verdict", "arms", "curves", "differences", "entropy", "diversity", "solved", "costs",
     "problems", "settings",
@@ -61,13 +66,12 @@ def test_equal_verdicts_give_equal_bytes_in_every_process(tmp_path: Path) -> Non
     assert (tmp_path / "report.html").read_bytes() == here["report.html"]
 
 
-def test_a_users_own_plot_settings_change_nothing(tmp_path: Path) -> None:
-    import matplotlib as mpl
-
-    few = replace(small(), arms=small().arms[:2], judgements=small().judgements[:1], duels=())
-    plain = drawings(replace(few, trajectories=()))
+def test_a_users_own_plot_settings_change_nothing() -> None:
     with mpl.rc_context({"font.size": 30, "axes.grid": False, "lines.linewidth": 9}):
-        assert drawings(replace(few, trajectories=())) == plain
+        with rules():
+            sketch = endpoints(small())
+            assert sketch is not None
+            assert rendered(sketch, ()) == small_drawings()[0]
         assert mpl.rcParams["font.size"] == 30
 
 
@@ -114,17 +118,28 @@ def test_findings_come_first_and_those_of_learning_before_those_of_controls() ->
     assert first[3][0][2:4] == [claim.verdict, {"better": "good", "worse": "bad"}[claim.verdict]]
 
 
-def test_stamps_are_on_the_page_and_in_every_figure() -> None:
-    stamped = replace(small(), stamps=("Forced: the split differs.",), judgements=(), arms=())
-    assert data_of(render(verdict_page(stamped, ())))["stamps"] == ["Forced: the split differs."]
+def test_stamps_are_on_the_page_and_in_the_figures() -> None:
+    stamps = ("Forced: the split differs.", "Only 40 problems.")
+    text = render(verdict_page(replace(small(), stamps=stamps), ()))
+    assert data_of(text)["stamps"] == list(stamps)
+    with rules():
+        sketch = endpoints(small())
+        assert sketch is not None
+        stamped = rendered(sketch, stamps)
+    plain = small_drawings()[0]
+    heights = [float(found[1]) for d in (plain, stamped) if (found := HEIGHT.search(d.svg))]
+    assert heights[1] - heights[0] == pytest.approx(2 * 0.145 * 72 + 7.2, abs=0.1)
 
 
 @pytest.mark.slow
 def test_sixteen_arms_and_long_transcripts_fit_into_two_megabytes(tmp_path: Path) -> None:
-    more = (Sort("reinforce", "weights", 0.9, 1.4, 0.4, 3), Sort("sft", "weights", 0.5, 1.2, 0.5, 3),
-            Sort("direct", "context", 0.2, 1.0, 0.6, 3))  # fmt: skip
-    found = verdict((*SORTS, *more), replies=20, text=" step by step" * 400,
-                    stamps=("Forced: the decoding settings differ.",))  # fmt: skip
+    more = (
+        Sort("reinforce", "weights", 0.9, 1.4, 0.4, 3),
+        Sort("sft", "weights", 0.5, 1.2, 0.5, 3),
+        Sort("direct", "context", 0.2, 1.0, 0.6, 3),
+    )
+    stamps = ("Forced: the decoding settings differ.",)
+    found = verdict((*SORTS, *more), replies=20, text=" step by step" * 400, stamps=stamps)
     assert len(found.arms) == 16
     report, *_ = write_report(found, tmp_path)
     assert report.stat().st_size <= MOST_BYTES

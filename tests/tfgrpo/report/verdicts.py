@@ -77,7 +77,7 @@ class Sampled:
 
 def sampled(sort: Sort, problems: int, seed: int = 7) -> Sampled:
     base = np.random.default_rng(seed).normal(-1.0, 2.2, problems)
-    rng = np.random.default_rng([seed, sum(sort.name.encode())])
+    rng = np.random.default_rng([seed, sum(map(ord, sort.name))])
     logits = sort.sharper * base + sort.gain
     noise = rng.normal(0.0, 0.35, (sort.seeds, problems)) + rng.normal(0, 0.08, (sort.seeds, 1))
     counts = rng.binomial(SAMPLES, 1 / (1 + np.exp(-(logits + noise))))
@@ -265,7 +265,7 @@ def trajectories(sort: Sort, steps: int = 120) -> tuple[Trajectory, ...]:
     """Entropy that falls to the arm's own, and accuracy along R = -a exp(H) + b."""
     found = []
     for seed in range(sort.seeds):
-        rng = np.random.default_rng([seed, sum(sort.name.encode())])
+        rng = np.random.default_rng([seed, sum(map(ord, sort.name))])
         fall = np.exp(-np.arange(steps) / 30)
         entropy = sort.entropy + (0.62 - sort.entropy) * fall + rng.normal(0, 0.012, steps)
         a, b = 0.42 + 0.02 * seed, 1.12

@@ -140,7 +140,7 @@ def test_lm_eval_finds_what_it_expects(tmp_path: Path) -> None:
     write_lm_eval(tmp_path, [exported((outcome,), "Org/M: a", 2)], STAMP)
     (folder,) = tmp_path.iterdir()
     assert folder.name == "Org__M__a-2"
-    (row,) = map(json.loads, (folder / f"samples_jsonl_my_set_{STAMP}.jsonl").open())
+    row = json.loads((folder / f"samples_jsonl_my_set_{STAMP}.jsonl").read_text())
     assert row["doc_id"] == 0
     assert row["target"] == "1"
     assert row["resps"] == [["So.", "So."]]

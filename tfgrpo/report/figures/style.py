@@ -32,7 +32,10 @@ ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
 
 Dashes = tuple[float, ...]
 SOLID: Dashes = ()
-DASHES: tuple[Dashes, ...] = (SOLID, (5, 1.5), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (9, 2), (2.5, 1))
+# Seven, which no family's number of hues divides: looks come round late.
+DASHES: tuple[Dashes, ...] = (
+    SOLID, (5, 1.5), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (9, 2), (2.5, 1), (9, 1.5, 1.2, 1.5, 1.2, 1.5),
+)  # fmt: skip
 
 FAMILY_HUES: Mapping[Family, tuple[tuple[str, ...], str]] = {
     "base": (("#000000",), "s"),
@@ -118,10 +121,11 @@ def looks_of(arms: Sequence[ArmFigures]) -> dict[str, Look]:
     found = {}
     for arm in arms:
         hues, marker = FAMILY_HUES[arm.family]
-        turn, hue = divmod(before[arm.family], len(hues))
+        number = before[arm.family]
         before[arm.family] += 1
-        dashes = (4.0, 2.0) if arm.family == "base" else DASHES[(turn + hue) % len(DASHES)]
-        found[arm.name] = Look(label(arm.name), hues[hue], dark(hues[hue]), marker, dashes)
+        hue = hues[number % len(hues)]
+        dashes = DASHES[(number + (arm.family == "base")) % len(DASHES)]
+        found[arm.name] = Look(label(arm.name), hue, dark(hue), marker, dashes)
     return found
 
 

@@ -104,7 +104,8 @@ def _interaction(found: Interaction, endpoints: Sequence[str]) -> Findings:
         f"{found.base}. Below 0 context and weights give the same gain; above 0 each makes the "
         "other worth more."
     )
-    return Findings("Context and weights together", (Finding(found.both, told, marks, found.both),), "arms")
+    finding = Finding(found.both, told, marks, found.both)
+    return Findings("Context and weights together", (finding,), "arms")
 
 
 def _label(name: str) -> str:
