@@ -1,6 +1,6 @@
 """Seconds and memory to read a table of samples (problem, sample, correct, answer) as outcomes.
 
-    python benchmarks/verdict_read.py --problems 5000 --samples 260
+python benchmarks/verdict_read.py --problems 5000 --samples 260
 """
 
 from __future__ import annotations

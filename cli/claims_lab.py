@@ -164,7 +164,8 @@ def imitation(lab: Lab, seed: int, own: Mapping[str, Any]) -> ImitateSpec:
     from baselines.imitation_config import POCKET, ImitateSpec
     from tfgrpo.settings import load, merged
 
-    flags = _common(lab.flags, ("tasks", "model", "pack", "reward", "sampling", "micro_tokens"))
+    keys = ("tasks", "model", "pack", "reward", "sampling", "micro_tokens", "train_limit")
+    flags = _common(lab.flags, keys)
     return load(ImitateSpec, None, [*flags, f"seed={seed}"], merged(POCKET, own))
 
 

@@ -108,7 +108,8 @@ def convert(
         told = {"file": out, "format": chosen, "rows": rows, "evaluations": len(evaluations)}
         console.print_json(told)
         return
-    console.show(f"Wrote {rows:,} rows of {len(evaluations)} evaluations to {console.safe(out)}.")
+    of = "1 evaluation" if len(evaluations) == 1 else f"{len(evaluations)} evaluations"
+    console.show(f"Wrote {rows:,} rows of {of} to {console.safe(out)}.")
 
 
 @app.command("show")

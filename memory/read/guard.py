@@ -220,7 +220,8 @@ def _descendants(starts: Iterable[int], children: dict[int, list[int]]) -> dict[
 
 def question_hash(question: str) -> str:
     """SHA-256 of the question without case, spacing, and punctuation at its end."""
-    return hashlib.sha256(normalised(question).rstrip(" ?!.:").encode()).hexdigest()
+    plain = normalised(question).rstrip(" ?!.:")
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def leaked_answer(answers: Iterable[str], text: str, shortest: int = SHORTEST_ANSWER) -> str | None:

@@ -37,6 +37,9 @@ _TOKEN = re.compile(
 _PYTHON_WORDS = {"None": "null", "True": "true", "False": "false"}
 _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|[\"\\/bfnrt])|\\'|[\\\"]")
 
+MOST = 100_000
+"""Characters of a reply in which JSON is looked for: what runs on must not hold up a run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -58,8 +61,10 @@ def find_json(
     Looked for after any thoughts: the whole text, then its last fenced block, then the last
     bracketed value in it, each as it stands and then repaired (comments, trailing commas, quotes,
     Python constants, ellipses, lone backslashes). A document that `accept` likes is preferred.
-    Nothing is ever taken from a value which is not closed.
+    Nothing is ever taken from a value which is not closed, nor from more than `MOST` characters.
     """
+    if len(text) > MOST:
+        return None, Problem("E_NO_JSON", f"the reply has {len(text)} characters, too many to read")
     answer = text.strip()
     if not _is_json(answer):
         answer = _THOUGHT_END.split(_THOUGHT.sub("", answer))[-1].strip()

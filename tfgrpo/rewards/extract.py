@@ -36,6 +36,10 @@ _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _HASHES = re.compile(r"[ \t]{0,8}####[ \t]*([^\s#]\S*)[ \t\r]*$")
 
 
+TAIL = 100_000
+"""Characters in which a final answer is looked for: a reply that runs on must not hold up a run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extraction:
     """`answer` is the text of the slot without decoration; None unless `status` is `found`."""
@@ -54,10 +58,11 @@ class _Slot:
 def extract_answer(text: str) -> Extraction:
     """The final answer of a reply, after its reasoning (up to the last `</think>`) is cut off.
 
-    Reasoning that never closes leaves no final answer. Equal answers may repeat; equality is that
+    Reasoning that never closes leaves no final answer; of the rest the last `TAIL` characters are
+    read. Equal answers may repeat; equality is that
     of `canonical_answer`, so `1,000` and `1000` agree.
     """
-    slots = _chosen_slots(_without_reasoning(text))
+    slots = _chosen_slots(_without_reasoning(text)[-TAIL:])
     if not slots:
         return Extraction(None, "missing")
     answers = [_tidy(text) for text in dict.fromkeys(slot.text for slot in slots)]
@@ -69,7 +74,7 @@ def extract_answer(text: str) -> Extraction:
 
 def last_boxed(text: str) -> str | None:
     r"""The content of the last `\boxed{...}`, as reference solutions mark their answer."""
-    slots = list(_boxes(text))
+    slots = list(_boxes(text[-TAIL:]))
     return _tidy(slots[-1].text) if slots else None
 
 

@@ -29,12 +29,14 @@ from tfgrpo.report.figures import album
 from tfgrpo.report.figures.endpoints import endpoints
 from tfgrpo.report.figures.k_star import k_star
 from tfgrpo.report.figures.labels import spread
+from tfgrpo.report.figures.law import accuracy_and_entropy
 from tfgrpo.report.figures.measures import title, unit
 from tfgrpo.report.figures.paths import smoothed, windows
 from tfgrpo.report.figures.sketch import basis, rendered
 from tfgrpo.report.figures.solved_map import levels_of
 from tfgrpo.report.figures.style import LONGEST_NAME, WIDTH, contrast, label, looks_of, rules
 from tfgrpo.report.figures.ticks import decades, short
+from tfgrpo.report.figures.training import training
 from tfgrpo.verdict.arms import FAMILIES
 
 NAMES = (
@@ -154,6 +156,19 @@ def test_arms_of_one_family_differ_without_colour_and_families_by_their_mark() -
     assert all(contrast(look.ink) >= 4.5 for look in looks.values())
     assert contrast("#000000") == pytest.approx(21)
     assert contrast("#ffffff") == pytest.approx(1)
+
+
+def test_a_training_run_that_is_no_arm_is_drawn_and_named() -> None:
+    full = small()
+    arms = full.arms[:2]
+    renamed = tuple(replace(t, name="kl-cov run") for t in full.trajectories if t.name == "grpo")
+    found = replace(full, arms=arms, judgements=full.judgements[:1], trajectories=renamed)
+    with rules():
+        for draw in (accuracy_and_entropy, training):
+            sketch = draw(found)
+            assert sketch is not None
+            told = {text.get_text() for axes in sketch.figure.axes for text in axes.texts}
+            assert "kl-cov run" in told
 
 
 def test_an_arm_looks_alike_in_every_figure_and_whoever_else_is_there() -> None:

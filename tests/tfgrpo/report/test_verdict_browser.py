@@ -86,7 +86,7 @@ def test_an_arm_leads_to_its_differences_and_a_problem_to_what_was_answered(
 ) -> None:
     browser.open(report, "#arms?sort=-pass@1, %25")
     assert browser.texts("tbody th a")[0] == "library"
-    browser.open(report, "#differences?measure=pass@1&verdict=better")
+    browser.open(report, "#differences?measure=pass@1, points&verdict=better")
     assert browser.text(".count") == "1 of 27 differences"
     assert browser.texts("tbody .chip") == ["library"]
     browser.open(report, "#problems")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfgrpo.rewards.extract import Extraction, extract_answer, last_boxed
+from tfgrpo.rewards.extract import TAIL, Extraction, extract_answer, last_boxed
 
 
 @pytest.mark.parametrize(
@@ -144,5 +144,12 @@ def test_a_megabyte_of_anything_ends(unit: str) -> None:
 
 def test_a_megabyte_of_nesting_ends() -> None:
     deep = "\\boxed{" * 100_000 + "1" + "}" * 100_000
-    assert extract_answer(deep).status == "found"
+    assert extract_answer(deep).status == "missing"  # its beginning lies beyond what is read
+    shallow = "\\boxed{" * 10_000 + "1" + "}" * 10_000
+    assert extract_answer(shallow).status == "found"
     assert extract_answer("\\boxed{" * 400 + "1" + "}" * 400).answer == "1"
+
+
+def test_an_answer_is_found_at_the_end_of_a_reply_that_runs_on() -> None:
+    assert extract_answer("Answer: 1\n" + "x " * TAIL + "\nAnswer: 2").answer == "2"
+    assert extract_answer("<think>" + "x " * TAIL + "\nAnswer: 2").status == "missing"

@@ -71,7 +71,7 @@ def exported(
     return Exported(Evaluation(name, seed, found, PROTOCOL, source="here"), texts)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(outcomes(), outcomes(), st.booleans())
 def test_every_format_is_read_back_as_it_was(
     first: tuple[TaskOutcome, ...], second: tuple[TaskOutcome, ...], told: bool

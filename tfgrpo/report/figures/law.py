@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tfgrpo.report.figures.labels import Named, point_labels
+from tfgrpo.report.figures.measures import title
 from tfgrpo.report.figures.paths import drawn, windows
+from tfgrpo.report.figures.paths import looks as looks_of_runs
 from tfgrpo.report.figures.sketch import Sketch, basis, percent
-from tfgrpo.report.figures.style import Look, canvas, label, line_style, looks_of
+from tfgrpo.report.figures.style import Look, canvas, label, line_style
 from tfgrpo.types import Estimate
 from tfgrpo.verdict.record import ArmFigures, Trajectory, Verdict
 
@@ -21,13 +23,14 @@ DOTS = 24  # of one run: each is a mean of neighbouring steps
 
 def accuracy_and_entropy(verdict: Verdict) -> Sketch | None:
     """None if no arm's entropy is known and there is no learning run."""
-    arms = [arm for arm in verdict.arms if 1 in arm.curve and "token_entropy" in arm.figures]
+    measure = _measure(verdict)
+    arms = [arm for arm in verdict.arms if 1 in arm.curve and measure in arm.figures]
     runs = drawn(verdict)
     if not arms and not runs:
         return None
     from matplotlib.ticker import PercentFormatter
 
-    looks = looks_of(verdict.arms)
+    looks = looks_of_runs(verdict)
     figure = canvas(5.6)
     axes = figure.subplots()
     for run in runs:
@@ -35,8 +38,8 @@ def accuracy_and_entropy(verdict: Verdict) -> Sketch | None:
     for run in runs:
         _fitted(axes, run, looks[run.name])
     for arm in arms:
-        _arm(axes, arm, looks[arm.name])
-    axes.set_xlabel("entropy (nats per token)")
+        _arm(axes, arm.figures[measure], arm.curve[1], looks[arm.name])
+    axes.set_xlabel(f"{title(measure)} (nats per token)")
     axes.set_ylabel("accuracy (pass@1)")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.margins(x=0.06, y=0.08)
@@ -44,23 +47,38 @@ def accuracy_and_entropy(verdict: Verdict) -> Sketch | None:
     axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
     axes.set_autoscale_on(False)
     strong = _strong(verdict, arms)
-    point_labels(axes, [_named(arm, looks[arm.name], arm.name in strong) for arm in arms])
+    named = [
+        _named(arm.figures[measure], arm.curve[1], looks[arm.name], arm.name in strong)
+        for arm in arms
+    ]
+    alone = {run.name: run for run in runs if run.name not in {arm.name for arm in verdict.arms}}
+    point_labels(axes, [*named, *(_last(run, looks[run.name]) for run in alone.values())])
     return Sketch(
         name="accuracy_and_entropy",
         title="Accuracy against entropy",
         caption=_caption(verdict, runs),
-        alt="; ".join(_spoken(arm) for arm in arms) or f"{len(runs)} learning runs",
+        alt="; ".join(_spoken(arm, arm.figures[measure]) for arm in arms)
+        or f"{len(runs)} learning runs",
         figure=figure,
     )
 
 
-def _named(arm: ArmFigures, look: Look, strong: bool) -> Named:
-    x, y = arm.figures["token_entropy"], arm.curve[1]
+def _measure(verdict: Verdict) -> str:
+    """What is comparable with training runs, which count every reply alike; else by tokens."""
+    known = any("reply_entropy" in arm.figures for arm in verdict.arms)
+    return "reply_entropy" if known else "token_entropy"
+
+
+def _last(run: Trajectory, look: Look) -> Named:
+    """Where a run that is no arm ended."""
+    return Named(windows(run.entropy, DOTS)[-1], windows(run.accuracy, DOTS)[-1], look)
+
+
+def _named(x: Estimate, y: Estimate, look: Look, strong: bool) -> Named:
     return Named(x.value, y.value, look, strong, (x.low, x.high, y.low, y.high))
 
 
-def _arm(axes: Axes, arm: ArmFigures, look: Look) -> None:
-    x, y = arm.figures["token_entropy"], arm.curve[1]
+def _arm(axes: Axes, x: Estimate, y: Estimate, look: Look) -> None:
     for across, along in (((x.low, x.high), (y.value,) * 2), ((x.value,) * 2, (y.low, y.high))):
         if all(map(math.isfinite, (*across, *along))):
             axes.plot(across, along, color=look.ink, lw=1.2, zorder=4)
@@ -125,6 +143,5 @@ def _span(low: float, high: float) -> str:
     return " to ".join(ends)
 
 
-def _spoken(arm: ArmFigures) -> str:
-    entropy: Estimate = arm.figures["token_entropy"]
+def _spoken(arm: ArmFigures, entropy: Estimate) -> str:
     return f"{arm.name}: {100 * arm.curve[1].value:.1f}% at {entropy.value:.2f} nats"

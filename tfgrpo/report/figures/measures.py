@@ -16,6 +16,7 @@ TITLES: Mapping[str, str] = {
     "effective_modes": "effective strategies",
     "forking_share": "share of forking tokens",
     "length": "tokens of a reply",
+    "reply_entropy": "entropy by reply",
     "token_entropy": "token entropy",
     "vendi": "Vendi score of texts",
 }
@@ -25,6 +26,7 @@ UNITS: Mapping[str, str] = {
     "distinct_modes": "strategies",
     "effective_modes": "strategies",
     "length": "tokens",
+    "reply_entropy": "nats",
     "token_entropy": "nats",
 }
 SHARES = ("pass@", "pass^", "maj@", "cover@", "auc@", "forking_share")
@@ -47,6 +49,12 @@ def unit(name: str, *, difference: bool = False) -> str:
     if is_share(name):
         return "points" if difference else "%"
     return UNITS.get(name.partition("@")[0], "")
+
+
+def difference_title(name: str) -> str:
+    """The title with the unit of a difference, where the title does not tell it."""
+    told = unit(name, difference=True)
+    return f"{title(name)}, {told}" if told in ("points", "nats") else title(name)
 
 
 def scale(name: str) -> float:

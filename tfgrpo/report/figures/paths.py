@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfgrpo.report.figures.style import Look, looks_of
 from tfgrpo.verdict.record import Trajectory, Verdict
 
 MOST_POINTS = 40
@@ -24,6 +25,10 @@ def smoothed(values: Sequence[float], width: int = 5) -> list[float]:
 
 
 def drawn(verdict: Verdict) -> tuple[Trajectory, ...]:
-    """Runs with two steps or more; those of no arm of the verdict are left out."""
-    names = {arm.name for arm in verdict.arms}
-    return tuple(t for t in verdict.trajectories if t.name in names and len(t.accuracy) > 1)
+    """Runs with two steps or more."""
+    return tuple(t for t in verdict.trajectories if len(t.accuracy) > 1)
+
+
+def looks(verdict: Verdict) -> dict[str, Look]:
+    """Of all arms and runs; a run that is named like an arm looks like it."""
+    return looks_of(verdict.arms, (run.name for run in verdict.trajectories))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -115,17 +115,23 @@ def lay_out(figure: Figure) -> None:
         engine.execute(figure)
 
 
-def looks_of(arms: Sequence[ArmFigures]) -> dict[str, Look]:
-    """Each arm's look, which depends on its family and on the arms of it that come before."""
+def looks_of(arms: Sequence[ArmFigures], runs: Iterable[str] = ()) -> dict[str, Look]:
+    """Each arm's look, which depends on its family and on the arms of it that come before.
+
+    Training `runs` that are no arm look like further arms of the weights.
+    """
+    named: dict[str, Family] = {arm.name: arm.family for arm in arms}
+    for name in runs:
+        named.setdefault(name, "weights")
     before: Counter[Family] = Counter()
     found = {}
-    for arm in arms:
-        hues, marker = FAMILY_HUES[arm.family]
-        number = before[arm.family]
-        before[arm.family] += 1
+    for name, family in named.items():
+        hues, marker = FAMILY_HUES[family]
+        number = before[family]
+        before[family] += 1
         hue = hues[number % len(hues)]
-        dashes = DASHES[(number + (arm.family == "base")) % len(DASHES)]
-        found[arm.name] = Look(label(arm.name), hue, dark(hue), marker, dashes)
+        dashes = DASHES[(number + (family == "base")) % len(DASHES)]
+        found[name] = Look(label(name), hue, dark(hue), marker, dashes)
     return found
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from tfgrpo.report.figures.labels import Named, end_labels
 from tfgrpo.report.figures.paths import drawn, smoothed, windows
+from tfgrpo.report.figures.paths import looks as looks_of_runs
 from tfgrpo.report.figures.sketch import Sketch
-from tfgrpo.report.figures.style import Look, canvas, line_style, looks_of
+from tfgrpo.report.figures.style import Look, canvas, line_style
 from tfgrpo.report.figures.ticks import counted
 from tfgrpo.verdict.record import Trajectory, Verdict
 
@@ -27,7 +28,7 @@ def training(verdict: Verdict) -> Sketch | None:
     across: list[Across] = ["step"]
     if all(len(t.tokens) == len(t.accuracy) and t.tokens[-1] > 0 for t in runs):
         across.append("tokens")
-    looks = looks_of(verdict.arms)
+    looks = looks_of_runs(verdict)
     figure = canvas(HEIGHT)
     grid = figure.subplots(2, len(across), sharex="col", sharey="row", squeeze=False)
     for column, kind in zip(grid.T, across, strict=True):

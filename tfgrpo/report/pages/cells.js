@@ -105,9 +105,10 @@ function tag(column, text) {
 /* A link to a row; with what speaks for it, if there is room. */
 function chip(key, [index, note], wide) {
   const i = placeOf(key, index);
-  const label = i === undefined ? "" : short(headline(key, i), 200);
+  const spoken = i === undefined ? "" : headline(key, i);
+  const label = short(spoken, 200);
   const parts = [el("bdi", {}, short(said(index), 80))];
-  if (wide && label && label !== said(index)) parts.push(told("span", "of", label));
+  if (wide && label && spoken !== said(index)) parts.push(told("span", "of", label));
   if (note !== undefined) parts.push(told("span", "how", short(said(note), 80)));
   return i === undefined
     ? el("span", { class: "chip gone", title: "not on this page" }, ...parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfgrpo.report.figures.album import drawings
-from tfgrpo.report.figures.measures import scale, scaled, title, unit
+from tfgrpo.report.figures.measures import difference_title, scale, scaled
 from tfgrpo.report.figures.sketch import Drawing, basis
 from tfgrpo.report.pages.findings import Figure, Finding, Findings, Mark
 from tfgrpo.report.pages.parts import Block, Fact, Facts, Listing, Page, View
@@ -81,7 +81,7 @@ def _opening(verdict: Verdict, endpoints: Figure | None) -> tuple[Block, ...]:
 def _finding(judgement: Judgement, *, pair: bool = False) -> Finding:
     marks = tuple(
         Mark(
-            label=_label(name := claim.comparison.name),
+            label=difference_title(name := claim.comparison.name),
             estimate=scaled(name, claim.comparison.difference),
             word=claim.verdict,
             tone=VERDICTS.get(claim.verdict, "plain"),
@@ -96,7 +96,11 @@ def _finding(judgement: Judgement, *, pair: bool = False) -> Finding:
 def _interaction(found: Interaction, endpoints: Sequence[str]) -> Findings:
     names = [name for name in (*endpoints, "token_entropy") if name in found.effects]
     marks = tuple(
-        Mark(label=_label(name), estimate=scaled(name, found.effects[name]), digits=_digits(name))
+        Mark(
+            label=difference_title(name),
+            estimate=scaled(name, found.effects[name]),
+            digits=_digits(name),
+        )
         for name in names
     )
     told = (
@@ -106,11 +110,6 @@ def _interaction(found: Interaction, endpoints: Sequence[str]) -> Findings:
     )
     finding = Finding(found.both, told, marks, found.both)
     return Findings("Context and weights together", (finding,), "arms")
-
-
-def _label(name: str) -> str:
-    told = unit(name, difference=True)
-    return f"{title(name)}, {told}" if told in ("points", "nats") else title(name)
 
 
 def _digits(name: str) -> int:

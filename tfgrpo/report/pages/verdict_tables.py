@@ -9,7 +9,14 @@ from typing import TypeVar
 
 from tfgrpo.metrics.claims import Claim
 from tfgrpo.report.figures.costs import generated, per_reply
-from tfgrpo.report.figures.measures import is_share, scale, scaled, title, unit
+from tfgrpo.report.figures.measures import (
+    difference_title,
+    is_share,
+    scale,
+    scaled,
+    title,
+    unit,
+)
 from tfgrpo.report.pages.parts import Column, Link, Table, Tone, table
 from tfgrpo.report.pages.verdict_records import Difference, Measure, Setting, differences, measures
 from tfgrpo.report.pages.verdict_records import settings as settings_of
@@ -110,13 +117,12 @@ _ARMS: tuple[Column[ArmFigures], ...] = (
 _DIFFERENCES: tuple[Column[Difference], ...] = (
     Column(label="arm", of=lambda d: (Link(d.b),), kind="links", to="arms", back="Differences"),
     Column(label="against", of=lambda d: d.a, kind="tag", choice=True),
-    Column(label="measure", of=lambda d: title(d.name), kind="tag", choice=True),
+    Column(label="measure", of=lambda d: difference_title(d.name), kind="tag", choice=True),
     Column(
         label="difference", of=lambda d: scaled(d.name, d.found.problems.difference),
         kind="estimate", signed=True, digits=2, scale="measure",
         hint="Mean over seeds, with an interval over problems.",
     ),
-    Column(label="unit", of=lambda d: unit(d.name, difference=True) or None),
     Column(
         label="verdict", of=lambda d: d.claim.verdict if d.claim else None, kind="tag",
         choice=True, tones=VERDICTS, absent="exploratory",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,13 +35,17 @@ class ArmKey(NamedTuple):
 
 
 class _Problem:
-    """The samples of one problem in one arm; `cut` of the graded ones met the token limit."""
+    """The samples of one problem in one arm; `cut` of the graded ones met the token limit.
 
-    __slots__ = ("cut", "samples")
+    `cut_of_all` says the same where a file gives the count.
+    """
+
+    __slots__ = ("cut", "cut_of_all", "samples")
 
     def __init__(self) -> None:
         self.samples: list[_Sample] = []
         self.cut = 0
+        self.cut_of_all = 0
 
 
 class Collector:
@@ -97,8 +101,8 @@ class Collector:
         mode = self._names.setdefault(mode, mode) if mode else mode
         number = -1 if index is None else index
         found.samples.append((number, place, correct, answer, length, mode, entropy))
-        if cut or cut_of_all:
-            found.cut = max(found.cut + (cut and correct is not None), cut_of_all)
+        found.cut += cut and correct is not None
+        found.cut_of_all = max(found.cut_of_all, cut_of_all)
 
     def evaluations(self, source: Path, name: str | None) -> tuple[Evaluation, ...]:
         """All that was gathered, by arm in the order of first mention; problems are sorted.
@@ -124,16 +128,17 @@ class Collector:
 
     def _outcome(self, dataset: str, name: str, problem: _Problem) -> TaskOutcome:
         graded = [s for s in self._ordered(name, problem.samples) if s[2] is not None]
-        if problem.cut > len(graded):
+        cut = max(problem.cut, problem.cut_of_all)
+        if cut > len(graded):
             raise ConfigError(
-                f"{self._where(problem.samples[0])} is of the problem {name!r}, of whose "
-                f"{len(graded)} graded samples {problem.cut} are said to be truncated; correct it."
+                f"{self._where(problem.samples[0])}: {cut} of {len(graded)} graded samples of "
+                f"problem {name!r} are said to be truncated; correct it."
             )
         columns = list(zip(*graded, strict=True)) or [()] * 7
         _, _, correct, answers, lengths, modes, entropies = columns
         failures = len(problem.samples) - len(graded)
         return TaskOutcome(
-            name, dataset, correct, answers, modes, entropies, lengths, problem.cut, failures
+            name, dataset, correct, answers, modes, entropies, lengths, cut, failures
         )
 
     def _ordered(self, name: str, samples: Sequence[_Sample]) -> Sequence[_Sample]:
@@ -145,14 +150,14 @@ class Collector:
             if a[0] == b[0]:
                 first, second = sorted((a, b), key=itemgetter(1))
                 raise ConfigError(
-                    f"{self._where(second)} repeats sample {a[0]} of problem {name!r} "
+                    f"{self._where(second)}, repeats sample {a[0]} of problem {name!r} "
                     f"({self._where(first)}); remove one, or tell the arms or seeds apart."
                 )
         return ordered
 
     def _where(self, sample: _Sample) -> str:
         file, line = divmod(sample[1], _LINES)
-        return f"{self._files[file]}, line {line},"
+        return f"{self._files[file]}, line {line}"
 
 
 def prompt_id(prompt: object) -> str:
@@ -186,16 +191,18 @@ def _shuffled(name: str, samples: Sequence[_Sample]) -> Sequence[_Sample]:
 
 
 def _arm_names(arms: Iterable[ArmKey], name: str | None, fallback: str) -> dict[ArmKey, str]:
-    """The parts in which arms differ, after `name`, or else after what they have in common."""
+    """`name`, or the first part where all arms have the same, then the parts in which they differ.
+
+    Arms without any such part are called `fallback`.
+    """
     arms = list(arms)
-    width = max(len(arm.parts) for arm in arms)
-    columns = [[(*arm.parts, *[""] * width)[i] for arm in arms] for i in range(width)]
-    common = [column[0] for column in columns if len(set(column)) == 1 and column[0]]
+    columns = list(zip_longest(*(arm.parts for arm in arms), fillvalue=""))
     varying = [column for column in columns if len(set(column)) > 1]
-    kindred = len(set(columns[0])) == 1
-    start = name or (common[0] if common else fallback if kindred else "")
+    same = len(set(columns[0])) == 1
+    start = name or (columns[0][0] or fallback if same else "")
     return {
-        arm: "/".join(part for part in (start, *(c[i] for c in varying)) if part) or fallback
+        arm: "/".join(part for part in (start, *(column[i] for column in varying)) if part)
+        or fallback
         for i, arm in enumerate(arms)
     }
 

@@ -66,8 +66,9 @@ class LmEvalReader:
         filters: dict[str, ArmKey | None] = {}
         for line, row in json_lines(path, self._notice):
             try:
-                said = repr((row["doc_id"], row["resps"]))
-                digest.update(said.encode("utf-8", "backslashreplace"))
+                # Our own export numbers its samples, so that one which is there twice is found.
+                said = path if OWN in row else (row["doc_id"], row["resps"])
+                digest.update(repr(said).encode("utf-8", "backslashreplace"))
                 name = str(row.get("filter", "none"))
                 if self._filter in ("", name):
                     arm = filters.get(name) or self._arm(path, name, row, companion)
@@ -119,12 +120,13 @@ class LmEvalReader:
             found = [k for k in row if k not in _STANDARD and isinstance(row[k], int | float)]
         if self._wanted and self._wanted in row:
             return self._wanted
+        if not found:
+            raise TypeError
         known = [name for name in METRICS if name in found]
         if self._wanted or not (known or len(found) == 1):
-            told = ", ".join(map(str, found)) or "none"
             raise ValueError(
-                f"it is not told which metric says what is right; name one of {told} (tfgrpo "
-                "samples convert --score)"
+                "it is not told which metric says what is right; name one of "
+                f"{', '.join(map(str, found))} (tfgrpo samples convert --score)"
             )
         return str((known or found)[0])
 

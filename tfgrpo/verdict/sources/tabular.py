@@ -4,7 +4,7 @@
     sample   (sample_idx, sample_index) its number, from 0 or 1, once for each problem and arm
     correct  (is_correct)               0 or 1, true or false; empty for what was not graded
     answer   (answer_canon)             what the reply answers, empty for no answer
-    tokens   (completion_tokens)        generated tokens
+    tokens   (completion_tokens)        generated tokens; 0 where they are not known
     arm, seed (train_seed), dataset (task), mode (mode_key), entropy (mean_entropy, in nats)
     finish_reason                       "length" where a reply met the token limit; or
     problem_truncated                   how many graded samples of this problem met it

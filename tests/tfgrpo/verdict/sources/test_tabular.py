@@ -79,6 +79,23 @@ def test_all_columns(tmp_path: Path) -> None:
     assert named == ["run/grpo", "run/grpo", "run/base"]
 
 
+def test_cut_replies_are_counted_in_either_way(tmp_path: Path) -> None:
+    rows = [
+        {"problem": "p", "sample": 0, "correct": 1, "finish_reason": "stop", "count": 1},
+        {"problem": "p", "sample": 1, "correct": 1, "finish_reason": "length", "count": 1},
+        {"problem": "p", "sample": 2, "correct": None, "finish_reason": "length", "count": 1},
+    ]
+    counted = [
+        {("problem_truncated" if k == "count" else k): v for k, v in r.items()} for r in rows
+    ]
+    for given in (rows, rows[::-1], counted, counted[::-1]):
+        (evaluation,) = read_evaluations(jsonl(tmp_path / "x.jsonl", *given))
+        assert evaluation.outcomes[0].truncated == 1
+    counted[0]["problem_truncated"] = 3
+    with pytest.raises(ConfigError, match="3 of 2 graded samples of problem 'p' are said to be"):
+        read_evaluations(jsonl(tmp_path / "x.jsonl", *counted))
+
+
 def test_problems_without_ids_are_told_by_their_prompts(tmp_path: Path) -> None:
     rows = [{"prompt": p, "sample": i, "correct": 1} for p in ("1+1?", "2+2?") for i in (0, 1)]
     (a,) = read_evaluations(jsonl(tmp_path / "a.jsonl", *rows))
@@ -108,7 +125,7 @@ def test_a_folder_of_shards_is_one_arm_and_a_repeated_sample_is_refused(tmp_path
     with pytest.raises(ConfigError) as raised:
         read_evaluations(tmp_path)
     assert str(raised.value) == (
-        f"{again}, line 3, repeats sample 1 of problem 'p' ({first}, line 2,); remove one, or tell "
+        f"{again}, line 3, repeats sample 1 of problem 'p' ({first}, line 2); remove one, or tell "
         "the arms or seeds apart."
     )
 
