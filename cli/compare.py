@@ -88,6 +88,7 @@ def compare(
 def gathered(run: str) -> tuple[Evaluation, ...]:
     """The evaluations that an argument names. Raises ConfigError if there are none."""
     from tfgrpo.errors import ConfigError
+    from tfgrpo.runs import list_runs
     from tfgrpo.verdict.own import MANIFEST, read_own
 
     name, _, rest = run.rpartition("=")
@@ -95,12 +96,11 @@ def gathered(run: str) -> tuple[Evaluation, ...]:
     label = name if path == Path(rest) and name else None
     if not path.exists():
         raise ConfigError(f"There is no {path}; give the folder of a run or a file of samples.")
-    own = any((path / file).is_file() for file in (MANIFEST, "config.json"))
-    if own or (path.is_dir() and any(path.rglob("config.json"))):
+    if (path / MANIFEST).is_file() or (path.is_dir() and list_runs(path)):
         return read_own(path, label)
     from tfgrpo.verdict.sources import read_evaluations
 
-    return read_evaluations(path, label)
+    return read_evaluations(path, label, notice=lambda text: console.note(console.safe(text)))
 
 
 def asked(

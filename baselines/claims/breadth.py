@@ -14,6 +14,9 @@ from tfgrpo.metrics.diversity import UNREAD, mode_histogram, rarefied_entropy
 from tfgrpo.metrics.pass_at_k import pass_at_k
 from tfgrpo.types import TaskOutcome
 
+LEAST = 2
+"""Replies that a problem needs before their strategies can differ."""
+
 
 def format_collapse(base: Runs, tuned: Runs) -> Finding:
     """One format takes over during RL (arXiv 2504.07912).
@@ -38,7 +41,10 @@ def diverse_sft(base: Runs, tuned: Runs) -> Finding:
     the smaller number of right replies; problems with fewer than two in some arm have none.
     Raises ValueError where no reply names a strategy.
     """
-    found = difference("modes", base, tuned, _entropy_in(_equal_sizes(base, tuned, True), True))
+    sizes = _equal_sizes(base, tuned, True)
+    if max(sizes.values()) < LEAST:
+        raise ValueError("No problem has two right replies in every arm; draw more samples.")
+    found = difference("modes", base, tuned, _entropy_in(sizes, True))
     last = min(o.n for run in (*base, *tuned) for o in run)
     at_1 = difference("pass@1", base, tuned, accuracy).problems
     at_k = difference(f"pass@{last}", base, tuned, lambda o: pass_at_k(o.n, o.c, last)).problems
@@ -73,11 +79,11 @@ def _equal_sizes(base: Runs, tuned: Runs, only_right: bool) -> dict[str, int]:
 
 
 def _entropy_in(sizes: dict[str, int], only_right: bool) -> Callable[[TaskOutcome], float | None]:
-    """Nats of a problem's strategies among as many replies as `sizes` says; None below two."""
+    """Nats of a problem's strategies among as many replies as `sizes` says; None below `LEAST`."""
 
     def of(outcome: TaskOutcome) -> float | None:
         size = sizes[outcome.task_id]
-        if size < 2:
+        if size < LEAST:
             return None
         return rarefied_entropy(_modes(outcome, only_right).values(), size)
 

@@ -34,6 +34,8 @@ SMALL = 0.1
 """Share of the run's learning rate at which an update counts as small."""
 CELLS = 20_000_000
 """Logits that may be kept before and after an update; 4 bytes each, twice."""
+ROWS = 64
+"""Tokens whose logits are compared at once, in twice the precision."""
 
 
 def measure(spec: TrainSpec, world: World) -> Probe:
@@ -128,23 +130,31 @@ def _small_update(
     optimiser = _optimiser(small, module, SMALL)
     for _ in _updates(small, module, [batch], optimiser):
         pass
-    return at, *first_order(before, _logits(module, batch, spec, at))
+    after = _logits(module, batch, spec, at)
+    sides = [
+        first_order(
+            before[start : start + ROWS].astype(float), after[start : start + ROWS].astype(float)
+        )
+        for start in range(0, len(at), ROWS)
+    ]
+    predicted, measured = (np.concatenate(side) for side in zip(*sides, strict=True))
+    return at, predicted, measured
 
 
 @torch.no_grad()
 def _logits(module: ReplyModel, batch: TokenBatch, spec: TrainSpec, at: Tensor) -> np.ndarray:
-    """Logits over temperature at reply tokens number `at`, in the mask's order: (S, V) float64."""
+    """Logits over temperature at reply tokens number `at`, in the mask's order: (S, V) float32."""
     head = module.model.get_output_embeddings()
     number = torch.full(batch.mask.shape, -1, device=batch.ids.device)
     number[batch.mask] = torch.arange(int(batch.mask.sum()), device=batch.ids.device)
-    found = np.empty((len(at), head.weight.shape[0]))
+    found = np.empty((len(at), head.weight.shape[0]), dtype=np.float32)
     wanted = torch.isin(number, at.to(number.device))
     for index in micro_batches(batch, spec.micro_tokens):
         micro = batch.rows(index)
         hidden_BLD = decoder_of(module.model)(input_ids=micro.ids, use_cache=False)[0]
         rows, columns = wanted[index][:, : micro.mask.shape[1]].nonzero(as_tuple=True)
         hidden_SD = hidden_BLD[rows, micro.prompt[rows] + columns - 1]
-        z = linear(hidden_SD, head.weight, head.bias).double() / module.temperature
+        z = linear(hidden_SD, head.weight, head.bias).float() / module.temperature
         own = number[index][:, : micro.mask.shape[1]][rows, columns]
         found[np.searchsorted(at.numpy(), own.cpu().numpy())] = z.cpu().numpy()
     return found

@@ -198,7 +198,7 @@ def test_a_run_that_was_cut_off_is_not_taken_from_a_sweep(
 @pytest.mark.slow
 def test_the_other_runs_end_to_end(tmp_path: Path) -> None:
     names = ("memorisation", "within-base", "diverse-sft", "clip-asymmetry", "brier-reward")
-    longer = (*TINY, "--set", "sampling.max_tokens=80", "--run", tmp_path)
+    longer = (*TINY, "--set", "sampling.max_tokens=80", "--n", 16, "--run", tmp_path)
     found = documents(*names, *longer, code=1)
     assert set(found) == set(names)
     # One pass over four problems teaches nobody the form.

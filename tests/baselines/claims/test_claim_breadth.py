@@ -62,6 +62,8 @@ def test_problems_with_less_than_two_right_replies_say_nothing() -> None:
     found = diverse_sft([base], [tuned])
     assert found.value == 0
     assert "on 60 problems" in found.detail
+    with pytest.raises(ValueError, match="draw more samples"):
+        diverse_sft([base[60:]], [tuned[60:]])
 
 
 def test_tasks_without_strategies_are_refused() -> None:

@@ -178,16 +178,20 @@ def test_an_arm_looks_alike_in_every_figure_and_whoever_else_is_there() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=16), st.floats(0.01, 0.2))
-def test_labels_are_moved_apart_and_keep_their_order_and_their_middle(
+def test_labels_are_moved_apart_in_their_order_and_stay_inside(
     heights: list[float], gap: float
 ) -> None:
-    placed = spread(heights, gap)
+    placed = spread(heights, gap, 0.0, 1.0)
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     for low, high in pairwise(placed[i] for i in order):
         assert high - low >= gap - 1e-9
-    assert sum(placed) == pytest.approx(sum(heights), abs=1e-6)
+    if gap * (len(heights) - 1) <= 1:
+        assert min(placed) >= -1e-9
+        assert max(placed) <= 1 + 1e-9
     if all(b - a >= gap for a, b in pairwise(sorted(heights))):
         assert placed == pytest.approx(heights)
+    free = spread(heights, gap, -9.0, 9.0)
+    assert sum(free) == pytest.approx(sum(heights), abs=1e-6)
 
 
 @given(st.floats(1e-3, 1e15), st.floats(1.05, 1e6))

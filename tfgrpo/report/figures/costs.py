@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tfgrpo.report.figures.labels import Named, point_labels
 from tfgrpo.report.figures.sketch import Sketch, basis, percent
-from tfgrpo.report.figures.style import LINE, Look, canvas, looks_of
+from tfgrpo.report.figures.style import LINE, Look, canvas, label, looks_of
 from tfgrpo.report.figures.ticks import decades, short
 from tfgrpo.verdict.arms import Cost
 from tfgrpo.verdict.record import ArmFigures, Verdict
@@ -49,7 +49,8 @@ def costs(verdict: Verdict) -> Sketch | None:
         title="Cost and accuracy",
         caption=f"Accuracy with {percent(verdict.question.level)} intervals over problems. Making: "
         "learning and its rollouts, of one seed; arms at 0 were not made. Serving: "
-        f"tokens read and generated, with whatever the context carries. {basis(verdict)}",
+        "tokens read and generated, with whatever the context carries. "
+        f"{_missing(verdict)}{basis(verdict)}",
         alt="; ".join(_spoken(arm) for arm in arms),
         figure=figure,
     )
@@ -64,6 +65,11 @@ def _panels(arms: Sequence[ArmFigures]) -> list[tuple[str, Spent]]:
         else ("making: generated tokens", generated)
     )
     return [making, ("serving: tokens per reply", per_reply)]
+
+
+def _missing(verdict: Verdict) -> str:
+    names = [label(arm.name) for arm in verdict.arms if arm.cost is None]
+    return f"Not shown, since their cost is not known: {', '.join(names)}. " if names else ""
 
 
 def _costs(arms: Sequence[ArmFigures]) -> list[Cost]:

@@ -26,7 +26,7 @@ from tfgrpo.verdict.record import ArmFigures, Verdict
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ONE_PANEL = 5  # arms that one panel holds before each family gets its own
+ONE_PANEL = 6  # arms that one panel holds before each family gets its own, or several
 
 Curve = Mapping[int, Estimate]
 Panels = Sequence[tuple[str, Sequence[ArmFigures]]]
@@ -74,7 +74,14 @@ def _panels(arms: Sequence[ArmFigures], base: str) -> Panels:
     if "base" in others:
         others["control"] = others.pop("base") + others.get("control", ())
     ordered = {family: others[family] for family in FAMILIES if family in others}
-    return [(family, [*reference, *members]) for family, members in ordered.items()]
+    parts = [(family, part) for family, members in ordered.items() for part in _parts(members)]
+    return [(family, [*reference, *part]) for family, part in parts]
+
+
+def _parts(members: Sequence[ArmFigures]) -> list[Sequence[ArmFigures]]:
+    """As many parts as ONE_PANEL asks for, of sizes as equal as can be."""
+    size = -(-len(members) // -(-len(members) // ONE_PANEL))
+    return [members[i : i + size] for i in range(0, len(members), size)]
 
 
 def _panel(

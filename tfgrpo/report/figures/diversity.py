@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 from tfgrpo.metrics.panel import PANEL
 from tfgrpo.report.figures.measures import scale, title, unit
-from tfgrpo.report.figures.rows import ROW, interval_mark, name_rows
+from tfgrpo.report.figures.rows import ROW, few_ticks, interval_mark, name_rows
 from tfgrpo.report.figures.sketch import Sketch, basis, percent
-from tfgrpo.report.figures.style import LINE, SOFT, canvas, looks_of
+from tfgrpo.report.figures.style import LINE, SOFT, canvas, columns_for, looks_of
 from tfgrpo.verdict.record import ArmFigures, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-COLUMNS = 4
 
 
 def diversity(verdict: Verdict) -> Sketch | None:
@@ -26,7 +24,7 @@ def diversity(verdict: Verdict) -> Sketch | None:
     if not names:
         return None
     looks = looks_of(verdict.arms)
-    columns = min(COLUMNS, len(names))
+    columns = columns_for(len(names))
     rows = -(-len(names) // columns)
     figure = canvas(rows * (ROW * len(arms) + 0.65))
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -66,6 +64,7 @@ def _panel(axes: Axes, verdict: Verdict, arms: Sequence[ArmFigures], name: str) 
     axes.set_title(title(name))
     axes.set_xlabel(unit(name))
     axes.margins(x=0.08)
+    few_ticks(axes)
 
 
 def _spoken(arm: ArmFigures, names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tfgrpo.metrics.claims import Claim
 from tfgrpo.report.figures.measures import scale, title, unit
-from tfgrpo.report.figures.rows import ROW, interval_mark, name_rows
+from tfgrpo.report.figures.rows import ROW, few_ticks, interval_mark, name_rows
 from tfgrpo.report.figures.sketch import Sketch, basis, percent
 from tfgrpo.report.figures.style import BAD, GOOD, INK, SOFT, canvas, looks_of
 from tfgrpo.verdict.record import Judgement, Verdict
@@ -69,6 +69,7 @@ def _column(axes: Axes, verdict: Verdict, name: str) -> None:
     axes.set_title(title(name))
     axes.set_xlabel(f"difference in {unit(name, difference=True)}")
     axes.margins(x=0.08)
+    few_ticks(axes)
 
 
 def _claims(judgement: Judgement, name: str) -> tuple[Claim, ...]:

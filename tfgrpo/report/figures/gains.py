@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING
 
 from tfgrpo.report.figures.k_star import k_star
 from tfgrpo.report.figures.sketch import Sketch, basis, percent
-from tfgrpo.report.figures.style import INK, SOFT, Look, canvas, line_style, looks_of, powers
+from tfgrpo.report.figures.style import (
+    INK,
+    SOFT,
+    Look,
+    canvas,
+    columns_for,
+    line_style,
+    looks_of,
+    powers,
+)
 from tfgrpo.verdict.record import Judgement, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-COLUMNS = 4
 
 
 def gains(verdict: Verdict) -> Sketch | None:
@@ -21,7 +28,7 @@ def gains(verdict: Verdict) -> Sketch | None:
     if not found:
         return None
     looks = looks_of(verdict.arms)
-    columns = min(COLUMNS, len(found))
+    columns = columns_for(len(found))
     rows = -(-len(found) // columns)
     figure = canvas(1.75 * rows + 0.2 if rows > 1 else 2.8)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()

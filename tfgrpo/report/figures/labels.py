@@ -32,8 +32,8 @@ class Named:
     reach: Box | None = None
 
 
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights moved apart to `gap` or more in their order, each as near its own as can be.
+def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Heights moved apart to `gap` or more in their order, between `low` and `high` if they fit.
 
     Those that collide form a block about their mean, which keeps what is labelled beside its label.
     """
@@ -46,6 +46,7 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
             centre = (centre * size + other * members) / (size + members)
             size += members
         blocks.append((centre, size))
+    blocks = _inside(blocks, gap, low, high)
     moved = [c + gap * (i - (size - 1) / 2) for c, size in blocks for i in range(size)]
     placed = [0.0] * len(heights)
     for i, height in zip(order, moved, strict=True):
@@ -53,11 +54,28 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     return placed
 
 
+def _inside(
+    blocks: Sequence[tuple[float, int]], gap: float, low: float, high: float
+) -> list[tuple[float, int]]:
+    """From the top down, then from the bottom up, each block as far inside as the others let it."""
+    moved: list[tuple[float, int]] = []
+    for centre, size in reversed(blocks):
+        centre = min(centre, high - gap * (size - 1) / 2)
+        moved.append((centre, size))
+        high = centre - gap * (size + 1) / 2
+    kept: list[tuple[float, int]] = []
+    for centre, size in reversed(moved):
+        centre = max(centre, low + gap * (size - 1) / 2)
+        kept.append((centre, size))
+        low = centre + gap * (size + 1) / 2
+    return kept
+
+
 def end_labels(axes: Axes, ends: Sequence[Named], height: float) -> None:
     """Names right of the axes, `height` inches high, each with a line to its curve's end."""
     low, high = axes.get_ylim()
     per_point = (high - low) / (72 * height)
-    places = spread([end.y for end in ends], 1.2 * POINT_SIZE * per_point)
+    places = spread([end.y for end in ends], 1.2 * POINT_SIZE * per_point, low, high)
     for end, place in zip(ends, places, strict=True):
         axes.annotate(
             end.look.label, (1.0, end.y), xycoords=("axes fraction", "data"),

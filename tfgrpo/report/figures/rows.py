@@ -29,6 +29,13 @@ def name_rows(columns: Sequence[Axes], looks: Sequence[Look], strong: str = "") 
             text.set_fontweight("bold")
 
 
+def few_ticks(axes: Axes) -> None:
+    """So few that their numbers do not run into each other in a narrow panel."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
 def interval_mark(
     axes: Axes, row: float, estimate: Estimate, look: Look, *, filled: bool = True, by: float = 1.0
 ) -> None:

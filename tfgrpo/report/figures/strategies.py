@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # Dark and light take turns, so that neighbours differ in a grey print.
 HUES = (BLUE, ORANGE, VERMILLION, SKY, GREEN, YELLOW, PURPLE)
 OTHERS = "all others"
+LEGEND = 4  # strategies on a line above the bars
 TOLD = 0.06  # shares from which the number stands in the bar
 Shares = Mapping[str, Mapping[str, float]]
 
@@ -44,17 +45,21 @@ def strategies(verdict: Verdict) -> Sketch | None:
     if not datasets:
         return None
     looks = looks_of(verdict.arms)
-    figure = canvas(len(datasets) * (ROW * len(arms) + 0.85))
-    grid = figure.subplots(len(datasets), 1, squeeze=False)[:, 0]
-    for axes, dataset in zip(grid, datasets, strict=True):
+    columns = min(2, len(datasets))
+    rows = -(-len(datasets) // columns)
+    figure = canvas(rows * (ROW * len(arms) + 1.0))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, dataset in zip(grid.ravel(), datasets, strict=False):
         _panel(axes, {arm.name: arm.modes.get(dataset, {}) for arm in arms})
-        axes.set_title(label(dataset, 60), pad=20)
-        name_rows((axes,), [looks[arm.name] for arm in arms], looks[verdict.question.base].label)
-    grid[-1].set_xlabel("share of samples")
+        axes.set_title(label(dataset, 60), pad=32)
+    for row in grid:
+        name_rows(row, [looks[arm.name] for arm in arms], looks[verdict.question.base].label)
+    for axes in grid.ravel()[len(datasets) :]:
+        axes.set_axis_off()
     return Sketch(
         name="strategies",
         title="Strategies",
-        caption=f"Shares over all samples and seeds, right or wrong; the {len(HUES)} most used of "
+        caption=f"Shares of all samples and seeds, right or wrong; the {len(HUES)} most used of "
         f"each dataset have colours, in the order of the bars. {basis(verdict)}",
         alt="; ".join(_spoken(arm) for arm in arms),
         figure=figure,
@@ -79,7 +84,7 @@ def _panel(axes: Axes, shares: Shares) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.legend(
         [Patch(fc=colour, ec="white") for colour in colours.values()],
-        [label(name, 20) for name in colours], ncols=len(colours), loc="lower left",
+        [label(name, 20) for name in colours], ncols=LEGEND, loc="lower left",
         bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1, fontsize=7, handlelength=1.2,
         columnspacing=1.2, handletextpad=0.4,
     )  # fmt: skip

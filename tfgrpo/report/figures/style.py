@@ -108,6 +108,11 @@ def canvas(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
+def columns_for(panels: int) -> int:
+    """Up to 4 small panels in a row, in rows that are as full as can be."""
+    return panels if panels <= 4 else min(4, -(-panels // 2))
+
+
 def lay_out(figure: Figure) -> None:
     """Give the axes their places, as a drawing would."""
     engine = figure.get_layout_engine()

@@ -28,6 +28,8 @@ def training(verdict: Verdict) -> Sketch | None:
     across: list[Across] = ["step"]
     if all(len(t.tokens) == len(t.accuracy) and t.tokens[-1] > 0 for t in runs):
         across.append("tokens")
+    from matplotlib.ticker import MaxNLocator
+
     looks = looks_of_runs(verdict)
     figure = canvas(HEIGHT)
     grid = figure.subplots(2, len(across), sharex="col", sharey="row", squeeze=False)
@@ -37,6 +39,8 @@ def training(verdict: Verdict) -> Sketch | None:
         column[1].set_xlabel("step" if kind == "step" else "generated tokens")
         if kind == "tokens":
             counted(column[1].xaxis)
+        else:
+            column[1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
     for axes, of in zip(grid[:, -1], ("accuracy", "entropy"), strict=True):
         axes.autoscale_view()
         end_labels(axes, _ends(runs, of, across[-1], looks), 0.38 * HEIGHT)

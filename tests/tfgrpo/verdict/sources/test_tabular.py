@@ -88,8 +88,8 @@ def test_cut_replies_are_counted_in_either_way(tmp_path: Path) -> None:
     counted = [
         {("problem_truncated" if k == "count" else k): v for k, v in r.items()} for r in rows
     ]
-    for given in (rows, rows[::-1], counted, counted[::-1]):
-        (evaluation,) = read_evaluations(jsonl(tmp_path / "x.jsonl", *given))
+    for order in (rows, rows[::-1], counted, counted[::-1]):
+        (evaluation,) = read_evaluations(jsonl(tmp_path / "x.jsonl", *order))
         assert evaluation.outcomes[0].truncated == 1
     counted[0]["problem_truncated"] = 3
     with pytest.raises(ConfigError, match="3 of 2 graded samples of problem 'p' are said to be"):
