@@ -26,6 +26,7 @@ from tests.tfgrpo.report.verdicts import (
 )
 from tfgrpo.metrics.crossover import Crossover, CrossoverLaw
 from tfgrpo.report.figures import album
+from tfgrpo.report.figures.curves import curves
 from tfgrpo.report.figures.endpoints import endpoints
 from tfgrpo.report.figures.k_star import k_star
 from tfgrpo.report.figures.labels import spread
@@ -156,6 +157,20 @@ def test_arms_of_one_family_differ_without_colour_and_families_by_their_mark() -
     assert all(contrast(look.ink) >= 4.5 for look in looks.values())
     assert contrast("#000000") == pytest.approx(21)
     assert contrast("#ffffff") == pytest.approx(1)
+
+
+def test_many_arms_are_drawn_family_by_family_with_the_base_in_every_panel() -> None:
+    sorts = [SORTS[0], *(Sort(f"arm {i}", "weights", 0.1 * i) for i in range(13)), SORTS[2]]
+    arms = tuple(figures(sampled(sort, 9)) for sort in sorts)
+    found = replace(small(), arms=arms, judgements=(), duels=(), trajectories=())
+    with rules():
+        sketch = curves(found)
+    assert sketch is not None
+    panels = sketch.figure.axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["control", *["weights"] * 3]
+    names = [[text.get_text() for text in axes.texts] for axes in panels]
+    assert all("base" in told for told in names)
+    assert [sum(t.startswith("arm") for t in told) for told in names] == [0, 5, 5, 3]
 
 
 def test_a_training_run_that_is_no_arm_is_drawn_and_named() -> None:

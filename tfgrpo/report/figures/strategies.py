@@ -82,9 +82,11 @@ def _panel(axes: Axes, shares: Shares) -> None:
         before = [b + w for b, w in zip(before, widths, strict=True)]
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    named = [(Patch(fc=colour, ec="white"), label(name, 20)) for name, colour in colours.items()]
+    # A legend is filled column by column, and read line by line.
+    lines = [entry for first in range(LEGEND) for entry in named[first::LEGEND]]
     axes.legend(
-        [Patch(fc=colour, ec="white") for colour in colours.values()],
-        [label(name, 20) for name in colours], ncols=LEGEND, loc="lower left",
+        *zip(*lines, strict=True), ncols=LEGEND, loc="lower left",
         bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1, fontsize=7, handlelength=1.2,
         columnspacing=1.2, handletextpad=0.4,
     )  # fmt: skip
