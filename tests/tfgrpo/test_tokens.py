@@ -34,7 +34,8 @@ def test_what_is_packed_comes_back(samples: list[list[list[tuple[int, float]]]])
     if not any(samples):
         assert packed is None
         return
-    assert packed is not None and packed == pack(groups)
+    assert packed is not None
+    assert packed == pack(groups)
     found = unpack(packed)
     assert list(found) == [g.task.task_id for g in groups]
     for given_group in groups:

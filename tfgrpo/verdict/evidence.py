@@ -20,17 +20,16 @@ STEPS = "steps.jsonl"
 
 
 def trajectories(evaluations: Iterable[Evaluation]) -> tuple[Trajectory, ...]:
-    """The training runs behind the evaluations, each once, in order of first mention."""
+    """The training runs behind the evaluations, each once, under the name of its own arm."""
     found: dict[Path, Trajectory] = {}
-    for evaluation in evaluations:
+    for evaluation in sorted(evaluations, key=lambda e: e.family == "both"):
         run = _run(evaluation)
         made = trained_by(run.config["model"]) if run else None
         if made is not None and made.path not in found:
             steps = list(_steps(made))
             if steps:
-                config = made.config
-                name = str(config.get("method", made.kind))
-                found[made.path] = _trajectory(name, config.get("seed"), steps)
+                seed = made.config.get("seed")
+                found[made.path] = _trajectory(evaluation.name, seed, steps)
     return tuple(found.values())
 
 

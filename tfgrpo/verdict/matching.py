@@ -23,7 +23,7 @@ NAMES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One setting that differs: the value of the first evaluation, and who has another."""
+    """One setting that differs: what most have, and who has something else."""
 
     name: str
     standard: str
@@ -34,31 +34,32 @@ class Mismatch:
         what = NAMES.get(self.name, self.name)
         told = "; ".join(f"{who} has {value}" for who, value in self.others[:3])
         more = f" and {len(self.others) - 3} more" if len(self.others) > 3 else ""
-        return f"{what} differ: {self.standard} in the first, but {told}{more}"
+        return f"{what} differ: most have {self.standard}, but {told}{more}"
 
 
 def mismatches(
     evaluations: Sequence[Evaluation], meant: Iterable[str] = ()
 ) -> tuple[Mismatch, ...]:
-    """What differs from the first evaluation, among the settings that both know.
+    """Who differs from the commonest value of a setting, the first of several, if it is known.
 
     `meant` names arms whose decoding is what they are about (a hotter base): their `sampling` may
     differ.
     """
     free = set(meant)
     found = []
-    names = sorted({name for e in evaluations for name in e.protocol})
-    for name in names:
-        knowing = [e for e in evaluations if name in e.protocol]
-        standard = _shown(knowing[0].protocol[name])
-        others = tuple(
-            (_who(e), value)
-            for e in knowing[1:]
-            if (value := _shown(e.protocol[name])) != standard
-            and not (name == "sampling" and e.name in free)
-        )
+    for name in sorted({name for e in evaluations for name in e.protocol}):
+        knowing = [
+            e
+            for e in evaluations
+            if name in e.protocol and (name != "sampling" or e.name not in free)
+        ]
+        values = [canonical_json(e.protocol[name]) for e in knowing]
+        standard = max(values, key=values.count, default="")
+        others = [e for e, value in zip(knowing, values, strict=True) if value != standard]
         if others:
-            found.append(Mismatch(name, standard, others))
+            usual = knowing[values.index(standard)].protocol[name]
+            odd = [(_who(e), _shown(e.protocol[name], usual)) for e in others]
+            found.append(Mismatch(name, _shown(usual, others[0].protocol[name]), tuple(odd)))
     return tuple(found)
 
 
@@ -96,7 +97,11 @@ def _who(evaluation: Evaluation) -> str:
     return f"{evaluation.name}{seed}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, other: Any) -> str:
+    """A value beside another one; of two tables only what differs."""
+    if isinstance(value, Mapping) and isinstance(other, Mapping):
+        keys = sorted(k for k in value.keys() | other.keys() if value.get(k) != other.get(k))
+        return ", ".join(f"{key} {_shown(value.get(key), None)}" for key in keys)
     return value if isinstance(value, str) else canonical_json(value)
 
 

@@ -57,7 +57,8 @@ def read_own(path: Path, name: str | None = None) -> tuple[Evaluation, ...]:
         raise ConfigError(
             f"{path} holds no finished evaluation; run tfgrpo eval, bench or sweep first."
         )
-    return tuple(_evaluation(run, path, name) for run in finished)
+    evaluations = [_evaluation(run, path, name) for run in finished]
+    return tuple(sorted(evaluations, key=lambda e: e.family != "base"))
 
 
 def base_model(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def test_equal_protocols_match() -> None:
 def test_each_difference_is_refused_and_can_be_forced(name: str) -> None:
     other = {**SETTINGS, name: "another"}
     found = [evaluation("a", [1], protocol=SETTINGS), evaluation("b", [1], seed=3, protocol=other)]
-    with pytest.raises(ConfigError, match=r"do not match.*b, seed 3 has another.*--force"):
+    with pytest.raises(ConfigError, match=r"do not match.*b, seed 3 has \S*another.*--force"):
         check_matched(found, force=False)
     (stamp,) = check_matched(found, force=True)
     assert stamp.startswith("Forced: ")
@@ -48,6 +48,18 @@ def test_decoding_may_differ_only_where_it_is_meant() -> None:
     cheat = {**hot, "split": "dev"}
     found[1] = evaluation("hot", [1], protocol=cheat)
     assert [m.name for m in mismatches(found, meant=["hot"])] == ["split"]
+
+
+def test_the_odd_one_is_named_with_what_differs_alone() -> None:
+    hot = {**SETTINGS, "sampling": {"temperature": 1.5, "top_p": 1.0}}
+    cool = {**SETTINGS, "sampling": {"temperature": 1.0, "top_p": 1.0}}
+    found = [evaluation("hot", [1], protocol=hot)]
+    found += [evaluation(name, [1], protocol=cool) for name in "ab"]
+    (mismatch,) = mismatches(found)
+    assert mismatch.sentence == (
+        "the decoding settings differ: most have temperature 1.0, but hot has temperature 1.5"
+    )
+    assert mismatches(found, meant=["hot"]) == ()
 
 
 @given(st.permutations(range(4)))

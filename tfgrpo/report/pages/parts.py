@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -101,6 +102,14 @@ def table(
     if len({name for name, _ in rows}) < len(rows):
         raise ValueError(f"two rows of the table {key} have the same key; give each its own.")
     return Table(key, noun, [c.label for c in columns].index(title), columns, rows)
+
+
+def numbered(
+    key: str, noun: str, columns: tuple[Column[T], ...], items: Iterable[T], *, title: str
+) -> Table:
+    """A table whose rows have nothing but their number for a key."""
+    numbers = count(1)
+    return table(key, noun, columns, items, lambda _: str(next(numbers)), title=title)
 
 
 @dataclass(frozen=True, slots=True)
