@@ -95,8 +95,8 @@ class Judgement:
 
     `curve` is the difference of pass@k with a pointwise band. `differences` are keyed as
     `ArmFigures.figures` and by `pass@k`. `claims` judge the declared endpoints. `crossover` says
-    where a overtakes b, None if k_max is 1. `solved` and `solved_twice` are of the first seeds. `sentence` is what may be said, no stronger than the
-    intervals.
+    where a catches up with b, None if k_max is 1. `solved` and `solved_twice` are of the first
+    seeds. `sentence` is what may be said, no stronger than the intervals.
     """
 
     a: str
