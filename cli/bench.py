@@ -150,7 +150,7 @@ def _farewell(record: Record, suite: str) -> None:
     root = record.root
     console.note(f"Took {spoken(record.actual_s)}{expected}. Everything is in {root}.")
     console.note(
-        f"Next: tfgrpo compare {root} --html {root}/report.html"
+        f"Next: tfgrpo compare {root} --report {root}/report"
         if suite == "full"
         else f"Next: tfgrpo experiences history {root / 'learn-0'}    "
         f"tfgrpo eval --policy {root / 'learn-0'} --split dev"

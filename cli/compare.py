@@ -78,8 +78,8 @@ def compare(
         return
     console.show(arms_table(verdict))
     console.show(differences_table(verdict))
-    for stamp in verdict.stamps:
-        console.show(f"Note: {console.safe(stamp)}")
+    for told in (*verdict.stamps, *verdict.budgets):
+        console.show(f"Note: {console.safe(told)}")
     console.show(f"\n{console.safe(headline(verdict))}")
     if report is not None:
         console.note(f"The report is {paths[0]}.")
@@ -136,6 +136,7 @@ def judged(
     from tfgrpo.verdict.costs import mean_cost, unmatched
     from tfgrpo.verdict.judge import judge
     from tfgrpo.verdict.matching import check_matched, shared_settings
+    from tfgrpo.verdict.problems import few_seeds
 
     hotter = [e.name for e in evaluations if e.family == "control"]
     stamps = check_matched(evaluations, force, hotter)
@@ -145,7 +146,8 @@ def judged(
     verdict = replace(
         found,
         arms=tuple(replace(arm, cost=costs[arm.name]) for arm in found.arms),
-        stamps=(*stamps, *found.stamps, *unmatched(arms, duels)),
+        stamps=(*stamps, *found.stamps, *few_seeds(arms)),
+        budgets=unmatched(arms, duels),
         settings=shared_settings(evaluations),
     )
     return verdict, arms

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tfgrpo.errors import ConfigError
+from tfgrpo.metrics.seeds import MIN_SEEDS
 from tfgrpo.verdict.arms import Arm
 
 SMALL = 100
@@ -58,6 +59,15 @@ def shared_problems(
     if len(problems) < SMALL:
         stamps.append(f"Only {len(problems)} problems: intervals this small a set gives are rough.")
     return problems, tuple(stamps)
+
+
+def few_seeds(arms: Sequence[Arm]) -> tuple[str, ...]:
+    """A stamp if an arm that was trained has too few seeds for a claim over them."""
+    counts = [len(arm.runs) for arm in arms if arm.runs[0].seed is not None]
+    if not counts or min(counts) >= MIN_SEEDS:
+        return ()
+    least = "one training seed" if min(counts) == 1 else f"{min(counts)} training seeds"
+    return (f"Only {least}: nothing here speaks of the variance between seeds.",)
 
 
 def only(arm: Arm, problems: Sequence[str]) -> Arm:

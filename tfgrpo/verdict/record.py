@@ -167,7 +167,8 @@ class Verdict:
 
     `judgements` compare each other arm with the base, `duels` further pairs. `floor` is the pass@k
     of guessing frequent training answers, empty where unknown. `stamps` are sentences that must
-    stand wherever the numbers stand: forced mismatches, small samples, dropped problems.
+    stand wherever the numbers stand: forced mismatches, small samples, dropped problems. `budgets` say which
+    arms that are compared were not made for the same.
     `settings` is the shared protocol.
     """
 
@@ -183,6 +184,7 @@ class Verdict:
     trajectories: tuple[Trajectory, ...] = ()
     disagreements: tuple[Disagreement, ...] = ()
     stamps: tuple[str, ...] = ()
+    budgets: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
 
     def arm(self, name: str) -> ArmFigures:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tfgrpo.verdict.outcomes import arms, outcome
+from tests.tfgrpo.verdict.outcomes import arms, evaluation, outcome
 from tfgrpo.errors import ConfigError
 from tfgrpo.verdict.arms import Evaluation
-from tfgrpo.verdict.problems import only, shared_problems
+from tfgrpo.verdict.problems import few_seeds, only, shared_problems
 
 Sizes = dict[str, int]
 SIZES = st.dictionaries(st.sampled_from("pqrst"), st.integers(0, 6), max_size=5)
@@ -48,3 +48,12 @@ def test_a_problem_listed_twice_is_refused() -> None:
     twice = Evaluation("a", None, (outcome("p", 2, 1), outcome("p", 2, 1)))
     with pytest.raises(ConfigError, match="lists a problem twice"):
         shared_problems(arms(twice), 1, allow_missing=True)
+
+
+def test_few_seeds_are_told() -> None:
+    base, one = evaluation("base", [1]), evaluation("a", [1], seed=0)
+    two = [evaluation("b", [1], seed=s) for s in range(2)]
+    three = [evaluation("c", [1], seed=s) for s in range(3)]
+    assert few_seeds(arms(base, *three)) == ()
+    assert "Only one training seed" in few_seeds(arms(base, one, *three))[0]
+    assert "Only 2 training seeds" in few_seeds(arms(base, *two, *three))[0]

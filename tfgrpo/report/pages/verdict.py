@@ -8,7 +8,7 @@ from tfgrpo.report.figures.album import drawings
 from tfgrpo.report.figures.measures import difference_title, scale, scaled
 from tfgrpo.report.figures.sketch import Drawing, basis
 from tfgrpo.report.pages.findings import Figure, Finding, Findings, Mark
-from tfgrpo.report.pages.parts import Block, Fact, Facts, Listing, Page, View
+from tfgrpo.report.pages.parts import Block, Fact, Facts, Listing, Page, Prose, View
 from tfgrpo.report.pages.verdict_tables import VERDICTS, tables
 from tfgrpo.verdict.arms import Family
 from tfgrpo.verdict.record import Interaction, Judgement, Verdict
@@ -47,6 +47,8 @@ def verdict_page(verdict: Verdict, drawn: Sequence[Drawing] | None = None) -> Pa
     views = [View("verdict", "Verdict", _opening(verdict, figures.get("endpoints")))]
     for key, name, wanted, listed in VIEWS:
         blocks: list[Block] = [figures[figure] for figure in wanted if figure in figures]
+        if key == "costs" and verdict.budgets:
+            blocks.insert(0, Prose("Budgets", "\n".join(verdict.budgets)))
         if listed in full:
             blocks.append(Listing(listed, NOTES.get(listed, "")))
         if blocks:
