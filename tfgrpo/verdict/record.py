@@ -167,9 +167,8 @@ class Verdict:
 
     `judgements` compare each other arm with the base, `duels` further pairs. `floor` is the pass@k
     of guessing frequent training answers, empty where unknown. `stamps` are sentences that must
-    stand wherever the numbers stand: forced mismatches, small samples, dropped problems. `budgets` say which
-    arms that are compared were not made for the same.
-    `settings` is the shared protocol.
+    stand wherever the numbers stand: forced mismatches, small samples, dropped problems, few seeds.
+    `budgets` say which arms of a comparison were not made at the same cost. `settings` is the shared protocol.
     """
 
     question: Question
