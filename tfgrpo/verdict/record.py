@@ -168,7 +168,8 @@ class Verdict:
     `judgements` compare each other arm with the base, `duels` further pairs. `floor` is the pass@k
     of guessing frequent training answers, empty where unknown. `stamps` are sentences that must
     stand wherever the numbers stand: forced mismatches, small samples, dropped problems, few seeds.
-    `budgets` say which arms of a comparison were not made at the same cost. `settings` is the shared protocol.
+    `budgets` say which arms of a comparison were not made at the same cost. `settings` is the
+    shared protocol.
     """
 
     question: Question
