@@ -7,14 +7,11 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cli.main import run
+from tests.cli.commands import Cli
 from tfgrpo.config import EvalSpec, LearnSpec, OpenAISpec
 from tfgrpo.experience.edits import Add
 from tfgrpo.experience.files import export_json, load_library
@@ -40,31 +37,6 @@ HOSTILE = {
     "G [link=http://x]y[/link]": "G [link=http://x]y[/link]",
     "H\ttab\\[red]": "H tab\\[red]",
 }
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Ended]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def give(*arguments: str | Path) -> Ended:
-        with pytest.raises(SystemExit) as end:
-            run([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return Ended(int(end.value.code or 0), printed.out, printed.err)
-
-    return give
 
 
 @pytest.fixture

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cli.main import run
-from tests.cli.commands import tfgrpo
+from tests.cli.commands import Cli, tfgrpo
 from tests.tfgrpo.verdict.folders import evaluated
 from tests.tfgrpo.verdict.outcomes import outcome
 from tests.tfgrpo.verdict.sources.samples import eval_log, generated, header, jsonl, sample
@@ -20,31 +15,6 @@ from tfgrpo.verdict.own import read_own
 from tfgrpo.verdict.sources import read_evaluations
 
 STAMP = "2025-01-01T10-00-00.123456"
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Ended]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def give(*arguments: str | Path) -> Ended:
-        with pytest.raises(SystemExit) as end:
-            run([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return Ended(int(end.value.code or 0), printed.out, printed.err)
-
-    return give
 
 
 @pytest.fixture

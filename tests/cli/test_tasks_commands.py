@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli import wiring
-from cli.main import run
+from tests.cli.commands import Cli
 from tests.tfgrpo.modules import install
 from tfgrpo import config
 from tfgrpo.errors import ConfigError
@@ -39,27 +37,6 @@ def odd(text):
 def near(completions, level, **columns):
     return [0.5]
 """
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Ended]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def give(*arguments: str | Path) -> Ended:
-        with pytest.raises(SystemExit) as end:
-            run([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return Ended(int(end.value.code or 0), printed.out, printed.err)
-
-    return give
 
 
 @pytest.fixture(autouse=True)
