@@ -122,11 +122,12 @@ def migrate(
 
 def format_of(connection: sqlite3.Connection, newest: int = len(MIGRATIONS)) -> int:
     """The format of the file, 0 for an empty one. Raises CorruptStore if it is none of ours."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    # The mark is read last: another process may make the store between two of these reads, and a
+    # file without our mark after that had no tables of ours before.
+    tables = connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if application != APPLICATION_ID and (
-        version or connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    ):
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID and (version or tables):
         raise CorruptStore("This is a database of another program; choose another folder.")
     if version > newest:
         raise CorruptStore(
