@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,6 @@ _FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 # How endpoints end a reply that they could not finish themselves: gateways, vLLM, DeepSeek.
 _BROKEN_OFF = frozenset({"error", "abort", "insufficient_system_resource"})
 # Chat templates of some models open the tag themselves, so that the reply only closes it.
-_THOUGHT = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
-_OPEN_THOUGHT = re.compile(r"\A\s*<think>(.*)\Z", re.DOTALL)
 
 
 class _Token(BaseModel):
@@ -172,10 +169,12 @@ def _outcome(choice: _Choice) -> tuple[Completion | Failure, Flaw | None]:
 
 def split_reasoning(content: str) -> tuple[str, str | None]:
     """The reply proper, and the text in a leading <think>, which may have been cut off."""
-    if match := _THOUGHT.match(content):
-        return content[match.end() :], match[1].strip()
-    if match := _OPEN_THOUGHT.match(content):
-        return "", match[1].strip()
+    head, closed, rest = content.partition("</think>")
+    thought = head.lstrip()
+    if closed:
+        return rest.lstrip(), thought.removeprefix("<think>").strip()
+    if thought.startswith("<think>"):
+        return "", thought.removeprefix("<think>").strip()
     return content, None
 
 
