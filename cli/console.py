@@ -26,10 +26,14 @@ from tfgrpo.types import Comparison, Estimate
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 
+_CONTROLS = {code: None for code in (*range(32), 127) if code != ord("\n")}
+
 
 def safe(text: object) -> str:
     """Text of models and of users for a terminal: no control codes, no markup, line breaks kept."""
     spaced = str(text).replace("\t", " ")
+    if spaced.isascii():
+        return escape(spaced.translate(_CONTROLS))
     kept = "".join(c for c in spaced if c == "\n" or unicodedata.category(c)[0] != "C")
     return escape(kept)
 
