@@ -133,24 +133,15 @@ def judged(
     from dataclasses import replace
 
     from tfgrpo.verdict.arms import arms_of
-    from tfgrpo.verdict.costs import mean_cost, unmatched
     from tfgrpo.verdict.judge import judge
     from tfgrpo.verdict.matching import check_matched, shared_settings
-    from tfgrpo.verdict.problems import few_seeds
 
     hotter = [e.name for e in evaluations if e.family == "control"]
     stamps = check_matched(evaluations, force, hotter)
     arms = arms_of(evaluations)
     found = judge(arms, question, duels=duels, square=square, allow_missing=allow_missing)
-    costs = {arm.name: mean_cost(arm) for arm in arms}
-    verdict = replace(
-        found,
-        arms=tuple(replace(arm, cost=costs[arm.name]) for arm in found.arms),
-        stamps=(*stamps, *found.stamps, *few_seeds(arms)),
-        budgets=unmatched(arms, duels),
-        settings=shared_settings(evaluations),
-    )
-    return verdict, arms
+    settings = shared_settings(evaluations)
+    return replace(found, stamps=(*stamps, *found.stamps), settings=settings), arms
 
 
 def duels_of(given: Sequence[str] | None, runs: Sequence[str]) -> list[tuple[str, str]]:

@@ -71,7 +71,10 @@ def break_even(a: Cost, b: Cost) -> float | None:
 
 
 def unmatched(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """A sentence for each pair of made arms whose budgets differ by more than `UNMATCHED`."""
+    """A sentence for each pair of made arms whose budgets differ by more than `UNMATCHED`.
+
+    It also says from how many queries on the dearer one to make is the cheaper one in all.
+    """
     costs = {arm.name: mean_cost(arm) for arm in arms}
     found = []
     for a, b in pairs:
@@ -80,7 +83,10 @@ def unmatched(arms: Sequence[Arm], pairs: Sequence[tuple[str, str]]) -> tuple[st
             continue
         told = _ratios(budget(x), budget(y))
         if told:
-            found.append(f"The budgets of {a} and {b} are not matched: {b} took {told}.")
+            found.append(
+                f"The budgets of {a} and {b} are not matched: {b} took {told}."
+                f"{_from_when((a, x), (b, y))}"
+            )
     return tuple(found)
 
 
@@ -97,6 +103,14 @@ def _ratios(x: Budget, y: Budget) -> str:
             if not 1 / UNMATCHED <= ratio <= UNMATCHED:
                 parts.append(f"{ratio:.2g} times {name}")
     return ", ".join(parts)
+
+
+def _from_when(first: tuple[str, Cost], second: tuple[str, Cost]) -> str:
+    for (_, cheap), (name, dear) in ((first, second), (second, first)):
+        queries = break_even(cheap, dear)
+        if queries:
+            return f" {name} costs fewer FLOPs in all from {queries:,.0f} queries on."
+    return ""
 
 
 def _per_query(cost: Cost) -> float | None:

@@ -23,7 +23,8 @@ from tfgrpo.metrics.solved import solved_sets
 from tfgrpo.seeding import derive_seed
 from tfgrpo.types import Estimate
 from tfgrpo.verdict.arms import Arm
-from tfgrpo.verdict.problems import only, shared_problems
+from tfgrpo.verdict.costs import mean_cost, unmatched
+from tfgrpo.verdict.problems import few_seeds, only, shared_problems
 from tfgrpo.verdict.record import (
     ArmFigures,
     Interaction,
@@ -100,7 +101,8 @@ def judge(
         judgements=_judgements(others, tabled, metrics, question),
         duels=_judgements(duels, tabled, metrics, question),
         interaction=_interaction(square, tabled, metrics, question) if square else None,
-        stamps=stamps,
+        stamps=(*stamps, *few_seeds(arms)),
+        budgets=unmatched(arms, duels),
     )
 
 
@@ -135,7 +137,7 @@ def _figures_of(tabled: Tabled, estimates: dict[str, Estimate], question: Questi
         by_seed=tuple(tabled.table[:, :, first].mean(axis=1).tolist()),
         figures=estimates,
         reading=_reading(arm),
-        cost=arm.runs[0].cost,
+        cost=mean_cost(arm),
         modes=_modes(arm),
     )
 

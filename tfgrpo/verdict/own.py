@@ -84,25 +84,30 @@ def _listed(root: Path) -> Iterator[Evaluation]:
     for row in read_manifest(root)["arms"]:
         run = RunDir.open(root / row["path"])
         made = [RunDir.open(root / stage) for stage in row["made_by"]]
-        found = _evaluation(run, root, row["name"])
-        yield replace(found, seed=row["seed"], family=row["family"], cost=_cost(run, made))
+        found = _evaluation(run, root, row["name"], made)
+        yield replace(found, seed=row["seed"], family=row["family"])
 
 
-def _evaluation(run: RunDir, root: Path, name: str | None) -> Evaluation:
+def _evaluation(
+    run: RunDir, root: Path, name: str | None, makers: Sequence[RunDir] | None = None
+) -> Evaluation:
+    """`makers` are the runs that paid for the policy; by default those that its settings name."""
     config = run.config
     if not run.file(OUTCOMES).is_file():
         raise ConfigError(f"{run.path} is not finished; give the command that began it again.")
     label, seed = _label(run.path, root)
-    makers = [
-        m for m in (trained_by(config["model"]), learned_by(config["policy"])) if m is not None
-    ]
+    outcomes = read_outcomes(run)
+    known = makers is not None or not config.get("memory")  # nothing tells which runs filled a bank
+    if makers is None:
+        named = (trained_by(config["model"]), learned_by(config["policy"]))
+        makers = [maker for maker in named if maker is not None]
     began = next(iter(run.read_rows(BEGAN)), {})
     return Evaluation(
         name=name or label,
         seed=seed,
-        outcomes=read_outcomes(run),
+        outcomes=outcomes,
         protocol={
-            "problems": began.get("tasks"),
+            **({"problems": began["tasks"]} if "tasks" in began else {}),
             "split": config["split"],
             "sampling": config["sampling"],
             "reward": config["reward"],
@@ -110,8 +115,7 @@ def _evaluation(run: RunDir, root: Path, name: str | None) -> Evaluation:
             "base": base_model(config["model"]),
         },
         family="control" if HOTTER.search(label) else family_of(config),
-        # Nothing tells which runs filled a bank.
-        cost=None if config.get("memory") else _cost(run, makers),
+        cost=_cost(run, makers, outcomes) if known else None,
         source=str(run.path),
     )
 
@@ -168,7 +172,7 @@ def _run_at(path: Path) -> RunDir | None:
         return None
 
 
-def _cost(run: RunDir, makers: Sequence[RunDir]) -> Cost | None:
+def _cost(run: RunDir, makers: Sequence[RunDir], outcomes: Sequence[TaskOutcome]) -> Cost | None:
     """What the runs' own ledgers say; None if the evaluation kept none."""
     serving = _spent(run)
     if serving is None:
@@ -186,22 +190,15 @@ def _cost(run: RunDir, makers: Sequence[RunDir]) -> Cost | None:
         work = None if work is None or flops is None else work + flops
         dollars = None if dollars is None or usd is None else dollars + usd
     served, served_flops, _ = serving
-    rows = read_rows_counted(run)
     return Cost(
         making=making.by_phase,
         serving=served.total,
-        queries=rows[0],
-        samples=rows[1],
+        queries=len(outcomes),
+        samples=sum(outcome.n for outcome in outcomes),
         flops=work,
         serving_flops=served_flops,
         usd=dollars,
     )
-
-
-def read_rows_counted(run: RunDir) -> tuple[int, int]:
-    """Problems and graded samples of an evaluation."""
-    counts = [len(row["correct"]) for row in run.read_rows(OUTCOMES)]
-    return len(counts), sum(counts)
 
 
 def _spent(run: RunDir) -> tuple[Ledger, int | None, float | None] | None:

@@ -45,6 +45,13 @@ def test_unequal_budgets_are_told_and_equal_ones_are_not() -> None:
     )
 
 
+def test_it_is_told_from_when_on_the_dearer_one_pays() -> None:
+    both = [arm("a", cost(100, 10, 400)), arm("b", cost(300, 5010, 300))]
+    (told,) = unmatched(both, [("a", "b")])
+    # 5000 FLOPs more to make, 10 fewer for each of the queries.
+    assert told.endswith(" b costs fewer FLOPs in all from 500 queries on.")
+
+
 FLOPS = st.integers(0, 10**6)
 
 
