@@ -67,10 +67,13 @@ def bench(
         _run(record, plan, pool, jobs)
     write_arms(root, arms, chosen, plan)
     if arms == "full":
-        from cli.bench_full import report
+        from cli.compare import report_bench
+
+        report_bench(root, json)
     else:
         from cli.bench_table import report
-    report(root, chosen, plan, json)
+
+        report(root, chosen, plan, json)
     _farewell(record, arms)
 
 

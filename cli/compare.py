@@ -60,9 +60,7 @@ def compare(
 
     Refuses runs of different problems, decoding, verifier, prompt or base model.
     """
-    from cli.compare_table import arms_table, differences_table
     from cli.plain import plain
-    from tfgrpo.verdict.sentences import headline
 
     evaluations = [e for run in runs for e in gathered(run)]
     verdict, arms = judged(
@@ -76,13 +74,42 @@ def compare(
     if json:
         console.print_json(plain(verdict))
         return
+    show(verdict)
+    if report is not None:
+        console.note(f"The report is {paths[0]}.")
+
+
+def report_bench(root: Path, json: bool) -> None:
+    """The verdict on a bench's own arms, as text and in bench.json."""
+    from cli.plain import plain
+    from tfgrpo.canonical import canonical_json
+    from tfgrpo.storage import write_atomic
+
+    runs = [str(root)]
+    evaluations = gathered(runs[0])
+    question = asked(evaluations, None, None, 8, 0.02, None)
+    verdict, _ = judged(
+        evaluations, question, duels_of(None, runs), square_of(runs), allow_missing=True
+    )
+    document = plain(verdict)
+    write_atomic(root / "bench.json", canonical_json(document).encode())
+    if json:
+        console.print_json(document)
+    else:
+        show(verdict)
+
+
+def show(verdict: Verdict) -> None:
+    """Tables, notes and the sentences on the best arms."""
+    from cli.compare_table import arms_table, differences_table, replies_table
+    from tfgrpo.verdict.sentences import headline
+
     console.show(arms_table(verdict))
+    console.show(replies_table(verdict))
     console.show(differences_table(verdict))
     for told in (*verdict.stamps, *verdict.budgets):
         console.show(f"Note: {console.safe(told)}")
     console.show(f"\n{console.safe(headline(verdict))}")
-    if report is not None:
-        console.note(f"The report is {paths[0]}.")
 
 
 def gathered(run: str) -> tuple[Evaluation, ...]:

@@ -13,20 +13,32 @@ if TYPE_CHECKING:
 
 
 def arms_table(verdict: Verdict) -> Table:
-    """Each arm by itself."""
+    """How often each arm is right."""
     question = verdict.question
     ks = sorted({1, question.k_mid, question.k_max})
-    rows = [_arm(arm, ks, question.k_mid) for arm in verdict.arms]
-    columns = (
-        "arm", "seeds", *(f"pass@{k}" for k in ks), f"maj@{question.k_mid}",
-        f"distinct\ncorrect@{question.k_mid}", "token\nentropy", "tokens\na reply",
-        "made with\ntokens",
-    )  # fmt: skip
+    rows = [
+        (
+            console.safe(arm.name),
+            str(len(arm.seeds)),
+            *(console.percent(arm.curve[k]).replace(" ", "\n", 1) for k in ks),
+        )
+        for arm in verdict.arms
+    ]
     title = (
         f"\n{verdict.problems} problems x {verdict.samples} samples "
         "(percent, 95% intervals over problems)"
     )
-    return console.table(title, columns, rows)
+    return console.table(title, ("arm", "runs", *(f"pass@{k}" for k in ks)), rows)
+
+
+def replies_table(verdict: Verdict) -> Table:
+    """What each arm's replies are like, and what it took to make it."""
+    k = verdict.question.k_mid
+    columns = (
+        "arm", f"maj@{k}", f"distinct\ncorrect@{k}", "token\nentropy", "tokens\na reply",
+        "made with\ntokens",
+    )  # fmt: skip
+    return console.table("\nReplies", columns, [_replies(arm, k) for arm in verdict.arms])
 
 
 def differences_table(verdict: Verdict) -> Table:
@@ -35,21 +47,20 @@ def differences_table(verdict: Verdict) -> Table:
     rows = [
         _difference(found, question.endpoints) for found in (*verdict.judgements, *verdict.duels)
     ]
-    columns = ("difference", *question.endpoints, "seeds", "k*")
-    return console.table(
-        "\nPaired differences in points (95% intervals over problems, Holm's p over all arms)",
-        columns, rows,
-    )  # fmt: skip
+    headings = (name.replace("distinct_", "distinct\n") for name in question.endpoints)
+    title = (
+        "\nPaired differences in points (95% intervals over problems,\n"
+        "Holm's p over all arms and endpoints)"
+    )
+    return console.table(title, ("difference", *headings, "seeds", "k*"), rows)
 
 
-def _arm(arm: ArmFigures, ks: list[int], k_mid: int) -> tuple[str, ...]:
+def _replies(arm: ArmFigures, k_mid: int) -> tuple[str, ...]:
     figures = arm.figures
     votes, entropy = figures.get(f"maj@{k_mid}"), figures.get("token_entropy")
     made = sum(u.completion_tokens for u in arm.cost.making.values()) if arm.cost else 0
     return (
         console.safe(arm.name),
-        str(len(arm.seeds)),
-        *(console.percent(arm.curve[k]).replace(" ", "\n", 1) for k in ks),
         "" if votes is None else f"{100 * votes.value:.1f}",
         f"{figures[f'distinct_correct@{k_mid}'].value:.2f}",
         "" if entropy is None else f"{entropy.value:.3f}",

@@ -95,7 +95,7 @@ def test_a_spent_budget_stops_with_its_own_code_and_a_raised_one_resumes(tmp_pat
 def test_the_bench_leaves_table_figure_and_runs(tmp_path: Path) -> None:
     flags = ("--seeds", "1", "--limit", "20", "--n", "8", "--set", "train_limit=8")
     done = tfgrpo("bench", "--run", tmp_path / "b", "--tasks", "product", *flags)
-    for word in ("base", "placebo, seed 0", "learned, seed 0", "learned - placebo"):
+    for word in ("base", "placebo", "learned, seed 0", "learned - placebo"):
         assert word in done.stdout
     document = json.loads((tmp_path / "b" / "bench.json").read_text())
     assert [a["name"] for a in document["arms"]] == ["base", "placebo", "learned"]
