@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cli import console
@@ -9,6 +10,7 @@ from cli import console
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tfgrpo.types import Estimate
     from tfgrpo.verdict.record import ArmFigures, Judgement, Verdict
 
 
@@ -57,16 +59,25 @@ def differences_table(verdict: Verdict) -> Table:
 
 def _replies(arm: ArmFigures, k_mid: int) -> tuple[str, ...]:
     figures = arm.figures
-    votes, entropy = figures.get(f"maj@{k_mid}"), figures.get("token_entropy")
+    votes = figures.get(f"maj@{k_mid}")
     made = sum(u.completion_tokens for u in arm.cost.making.values()) if arm.cost else 0
     return (
         console.safe(arm.name),
         "" if votes is None else f"{100 * votes.value:.1f}",
         f"{figures[f'distinct_correct@{k_mid}'].value:.2f}",
-        "" if entropy is None else f"{entropy.value:.3f}",
+        _entropy(figures),
         f"{arm.reading.mean_length:.0f}",
         console.count(made) if arm.cost else "unknown",
     )
+
+
+def _entropy(figures: Mapping[str, Estimate]) -> str:
+    """Nats per token, or between which values they lie."""
+    if known := figures.get("token_entropy"):
+        return f"{known.value:.3f}"
+    if low := figures.get("token_entropy_low"):
+        return f"{low.value:.2f} to {figures['token_entropy_high'].value:.2f}"
+    return ""
 
 
 def _difference(found: Judgement, endpoints: tuple[str, ...]) -> tuple[str, ...]:

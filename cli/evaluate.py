@@ -96,6 +96,8 @@ def evaluate(
         rows.append(("answer entropy (nats)", console.plain(summary.answer_entropy)))
         if summary.token_entropy is not None:
             rows.append(("token entropy (nats)", f"{summary.token_entropy:.3f}"))
+        if bounds := summary.token_entropy_bounds:
+            rows.append(("token entropy (nats)", "between {:.3f} and {:.3f}".format(*bounds)))
         rows.append(("mean length (tokens)", f"{summary.mean_length:.1f}"))
         rows.append(("cut off / failed", f"{summary.truncated} / {summary.failures}"))
         title = f"{summary.n_tasks} problems x {spec.n} samples, 95% intervals over problems"

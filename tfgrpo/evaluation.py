@@ -15,6 +15,7 @@ OnGroup = Callable[[RolloutGroup], None]
 def outcome_of(group: RolloutGroup) -> TaskOutcome:
     """What every metric needs of a group; a pure function of it."""
     graded = group.rollouts
+    bounds = tuple(r.completion.entropy_bounds for r in graded)
     return TaskOutcome(
         task_id=group.task.task_id,
         dataset=group.task.dataset,
@@ -25,6 +26,7 @@ def outcome_of(group: RolloutGroup) -> TaskOutcome:
         lengths=tuple(r.completion.usage.completion_tokens for r in graded),
         truncated=sum(r.completion.finish_reason == "length" for r in graded),
         failures=len(group.failures),
+        entropy_bounds=bounds if any(bounds) else (),
     )
 
 

@@ -91,6 +91,8 @@ class Completion:
 
     `logprobs` are of the sampled tokens under the distribution sampled from; `entropies` are of
     the temperature-1 distribution at each generated position. Both align with `token_ids`.
+    `entropy_bounds` are the bounds on the mean of `entropies` that a hosted model's likeliest
+    tokens leave, where the entropies themselves are not told.
     """
 
     text: str
@@ -99,6 +101,7 @@ class Completion:
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
     entropies: tuple[float, ...] | None = None
+    entropy_bounds: tuple[float, float] | None = None
     reasoning: str | None = None
 
 
@@ -197,7 +200,8 @@ class TaskOutcome:
 
     `answers`, `correct`, `modes`, `entropies` and `lengths` align: one entry per graded sample.
     `answers` are canonical (None: no answer found); `entropies` are mean nats per generated token
-    (None where the backend gave none); `lengths` are generated tokens.
+    (None where the backend gave none); `lengths` are generated tokens. `entropy_bounds` aligns as
+    well, and is empty unless a backend told bounds in place of entropies.
     """
 
     task_id: str
@@ -209,6 +213,7 @@ class TaskOutcome:
     lengths: tuple[int, ...]
     truncated: int = 0
     failures: int = 0
+    entropy_bounds: tuple[tuple[float, float] | None, ...] = ()
 
     @property
     def n(self) -> int:

@@ -64,10 +64,11 @@ def test_no_tasks_give_no_outcomes() -> None:
 
 def test_an_outcome_holds_what_every_metric_needs() -> None:
     usage = Usage(calls=1, prompt_tokens=9, completion_tokens=3)
+    hosted = Completion("z", "stop", Usage(), entropy_bounds=(0.1, 0.3))
     replies = [
         (Completion("x", "stop", usage, entropies=(0.5, 1.0)), Score(1.0, True, "4", "once")),
         (Completion("y", "length", Usage(completion_tokens=8)), Score(0.5, False, None)),
-        (Completion("z", "stop", Usage(), entropies=()), Score(0.0, False, "5", "columns")),
+        (hosted, Score(0.0, False, "5", "columns")),
     ]
     group = RolloutGroup(
         TASKS[4],
@@ -84,6 +85,7 @@ def test_an_outcome_holds_what_every_metric_needs() -> None:
         lengths=(3, 8, 0),
         truncated=1,
         failures=1,
+        entropy_bounds=(None, None, (0.1, 0.3)),
     )
 
 

@@ -208,7 +208,7 @@ def _told(what: str) -> Iterator[None]:
 
 def _decoded(text: str) -> Completion:
     data = json.loads(text)
-    for name in ("token_ids", "logprobs", "entropies"):
-        if data[name] is not None:
+    for name in ("token_ids", "logprobs", "entropies", "entropy_bounds"):
+        if data.get(name) is not None:
             data[name] = tuple(data[name])
     return Completion(**data | {"usage": Usage(**data["usage"])})

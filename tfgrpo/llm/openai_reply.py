@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from tfgrpo.llm.entropy_bounds import entropy_bounds
 from tfgrpo.llm.faults import NOTHING, FaultKind
 from tfgrpo.llm.openai_usage import SaidUsage, charged, whole_usage
 from tfgrpo.types import Completion, Failure, FinishReason, Usage
@@ -19,8 +22,13 @@ _BROKEN_OFF = frozenset({"error", "abort", "insufficient_system_resource"})
 # Chat templates of some models open the tag themselves, so that the reply only closes it.
 
 
-class _Token(BaseModel):
+class _Likely(BaseModel):
+    token: str = ""
     logprob: float
+
+
+class _Token(_Likely):
+    top_logprobs: list[_Likely] | None = None
 
 
 class _Logprobs(BaseModel):
@@ -162,9 +170,30 @@ def _outcome(choice: _Choice) -> tuple[Completion | Failure, Flaw | None]:
         text,
         _FINISH.get(finish, "other"),
         logprobs=None if tokens is None else tuple(token.logprob for token in tokens),
+        entropy_bounds=_mean_bounds(tokens or ()),
         reasoning=message.reasoning_content or message.reasoning or thought,
     )
     return completion, Flaw("cut short", spoils=0) if finish == "length" else None
+
+
+def _mean_bounds(tokens: Sequence[_Token]) -> tuple[float, float] | None:
+    """On the mean entropy of a reply's positions; None if something is missing or no number."""
+    found = []
+    for token in tokens:
+        top = token.top_logprobs or ()
+        others = None if token.token in {likely.token for likely in top} else _chance(token)
+        try:
+            found.append(entropy_bounds([_chance(likely) for likely in top], others))
+        except ValueError:
+            return None
+    if not found:
+        return None
+    return fmean(low for low, _ in found), fmean(high for _, high in found)
+
+
+def _chance(token: _Likely) -> float:
+    """Its probability; some endpoints round a certain token's logarithm to above 0."""
+    return math.exp(min(0.0, token.logprob))
 
 
 def split_reasoning(content: str) -> tuple[str, str | None]:

@@ -10,7 +10,12 @@ from typing import Any, Literal
 from tfgrpo.seeding import derive_seed
 from tfgrpo.types import ChatRequest
 
-Feature = Literal["json_schema", "json_object", "logprobs", "n", "max_tokens", "seed"]
+Feature = Literal[
+    "json_schema", "json_object", "top_logprobs", "logprobs", "n", "max_tokens", "seed"
+]
+
+MOST_LOGPROBS = 20
+"""The most that OpenAI tells for a token, and that vLLM tells unless it was started otherwise."""
 
 # What in the words of a 400 shows that a feature is meant.
 _NAMED: dict[Feature, str] = {
@@ -18,6 +23,7 @@ _NAMED: dict[Feature, str] = {
     "seed": r"\bseed\b",
     "json_schema": "response_format|json|schema",
     "json_object": "response_format|json",
+    "top_logprobs": r"top_logprobs|logprobs of \d",
     "logprobs": "logprob",
     "n": r"\bn\b",
 }
@@ -46,6 +52,8 @@ def body_of(model: str, request: ChatRequest, dropped: Collection[Feature]) -> d
         body["n"] = request.n
     if "logprobs" in asked:
         body["logprobs"] = True
+    if "top_logprobs" in asked:
+        body["top_logprobs"] = MOST_LOGPROBS
     if "json_schema" in asked:
         schema = json.loads(json.dumps(request.json_schema, default=dict))
         strict = {"name": "reply", "strict": True, "schema": schema}
@@ -60,8 +68,8 @@ def _asked(request: ChatRequest, dropped: Collection[Feature]) -> list[Feature]:
     wanted: list[Feature] = []
     if request.json_schema is not None:
         wanted += ["json_schema"] if "json_schema" not in dropped else ["json_object"]
-    if request.detail:
-        wanted.append("logprobs")
+    if request.detail and "logprobs" not in dropped:
+        wanted += ["top_logprobs", "logprobs"]
     if request.n > 1:
         wanted.append("n")
     return [feature for feature in wanted if feature not in dropped]

@@ -161,7 +161,10 @@ async def _tells_logprobs(model: OpenAIChat) -> Finding:
     (reply,) = await _ask(model, _TALE, _warm(1), detail=True)
     if reply.logprobs is None:
         return False, "asked for log-probabilities, it gave none"
-    return True, f"{len(reply.logprobs)} log-probabilities came"
+    told = f"{len(reply.logprobs)} log-probabilities came"
+    if reply.entropy_bounds is None:
+        return True, f"{told}, without those of other tokens"
+    return True, "{}; entropy is between {:.2f} and {:.2f} nats".format(told, *reply.entropy_bounds)
 
 
 async def _keeps_schema(model: OpenAIChat) -> Finding:

@@ -186,6 +186,21 @@ def token_entropy(outcomes: Sequence[TaskOutcome]) -> float | None:
     return math.fsum(h * length for h, length in known) / tokens if tokens else None
 
 
+def token_entropy_bounds(outcomes: Sequence[TaskOutcome]) -> tuple[float, float] | None:
+    """The bounds of `token_entropy`, where a backend told these; None if none is known."""
+    known = [
+        (*b, length)
+        for o in outcomes
+        for b, length in zip(o.entropy_bounds, o.lengths, strict=False)
+        if b is not None
+    ]
+    tokens = sum(length for *_, length in known)
+    if not tokens:
+        return None
+    low = math.fsum(low * length for low, _, length in known) / tokens
+    return low, math.fsum(high * length for _, high, length in known) / tokens
+
+
 def _positive(counts: Iterable[int]) -> list[int]:
     kept = [c for c in counts if c != 0]
     if not kept or min(kept) < 0:

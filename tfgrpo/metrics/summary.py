@@ -14,6 +14,7 @@ from tfgrpo.metrics.diversity import (
     distinct_correct_at_k,
     rarefied_entropy,
     token_entropy,
+    token_entropy_bounds,
 )
 from tfgrpo.metrics.estimate import bootstrap_mean, paired_difference
 from tfgrpo.metrics.pass_at_k import pass_at_k, with_samples
@@ -37,8 +38,9 @@ class PolicySummary:
     `mean` is the mean of c/n over tasks. `pass_at_k`, `distinct_correct` (different correct
     answers) and `distinct_modes` (different modes of correct samples) are keyed by k; each
     estimate's `n` says how many tasks it rests on. `answer_entropy` is the plug-in at each task's
-    own n. `token_entropy` is in nats per token, None if unknown; `mean_length` in tokens per
-    sample. `n_samples` counts graded samples; `failures` came on top of them.
+    own n. `token_entropy` is in nats per token, None if unknown; a hosted model's likeliest tokens
+    tell its bounds alone. `mean_length` is in tokens per sample. `n_samples` counts graded samples;
+    `failures` came on top of them.
     """
 
     n_tasks: int
@@ -49,6 +51,7 @@ class PolicySummary:
     distinct_modes: Mapping[int, Estimate]
     answer_entropy: Estimate
     token_entropy: float | None
+    token_entropy_bounds: tuple[float, float] | None
     mean_length: float
     truncated: int
     failures: int
@@ -89,6 +92,7 @@ def summarise(
             ceiling=math.log(max(o.n for o in graded)),
         ),
         token_entropy=token_entropy(ordered),
+        token_entropy_bounds=token_entropy_bounds(ordered),
         mean_length=sum(lengths) / len(lengths),
         truncated=sum(o.truncated for o in ordered),
         failures=sum(o.failures for o in ordered),

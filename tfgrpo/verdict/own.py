@@ -32,6 +32,7 @@ def read_outcomes(run: RunDir) -> tuple[TaskOutcome, ...]:
             row["task_id"], row["dataset"], tuple(row["correct"]), tuple(row["answers"]),
             tuple(row["modes"]), tuple(row["entropies"]), tuple(row["lengths"]),
             row["truncated"], row["failures"],
+            tuple(b and tuple(b) for b in row.get("entropy_bounds", ())),
         )
         for row in run.read_rows(OUTCOMES)
     )  # fmt: skip

@@ -51,6 +51,7 @@ def regrade(task: Task, outcome: TaskOutcome, texts: Sequence[str], reward: Rewa
         lengths=tuple(outcome.lengths[i] for i in kept),
         truncated=min(outcome.truncated, len(kept)),
         failures=outcome.failures + len(broken),
+        entropy_bounds=tuple(outcome.entropy_bounds[i] for i in kept if outcome.entropy_bounds),
     )
     flips = tuple(
         Flip(task, texts[i], outcome.correct[i], outcome.answers[i], score.answer)

@@ -79,6 +79,9 @@ def metrics_of(question: Question, arms: Sequence[Arm]) -> Metrics:
     if all(h is not None for o in outcomes for h in o.entropies):
         add("token_entropy", _token_entropy, None)
         add("reply_entropy", lambda o: fmean(h for h in o.entropies if h is not None), None)
+    if all(b is not None for o in outcomes for b in o.entropy_bounds or (None,)):
+        add("token_entropy_low", partial(_bound, which=0), None)
+        add("token_entropy_high", partial(_bound, which=1), None)
     if any(o.lengths and max(o.lengths) for o in outcomes):
         add("length", lambda o: fmean(o.lengths), None)
     return Metrics(of, ceilings)
@@ -106,8 +109,16 @@ def _each(
 
 
 def _token_entropy(outcome: TaskOutcome) -> float:
+    return _by_token(outcome, outcome.entropies)
+
+
+def _bound(outcome: TaskOutcome, which: int) -> float:
+    return _by_token(outcome, [b[which] for b in outcome.entropy_bounds if b is not None])
+
+
+def _by_token(outcome: TaskOutcome, values: Sequence[float | None]) -> float:
     """Nats per token of all samples of a problem, weighted by their lengths."""
-    entropies = np.array(outcome.entropies, dtype=np.float64)
+    entropies = np.array(values, dtype=np.float64)
     lengths = np.array(outcome.lengths, dtype=np.float64)
     tokens = lengths.sum()
     return float(entropies @ lengths / tokens if tokens else entropies.mean())

@@ -94,15 +94,19 @@ def name_of(body: Body) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
+UNLIKELY = {"token": "", "logprob": -5.0}
+"""The other token that is told where the likeliest are asked for."""
+
+
 class Loopback:
     """The server, running inside `with`.
 
     `bodies` and `keys` hold what was asked, in order; `bills` what was worked, `met` how often each
     trouble was met, `most_at_once` how many requests were in it together. `ignores` and `refuses`
     (with a 400 that names it) hold parameters: "n", "seed", "temperature", "stop", "max_tokens",
-    "logprobs", "json_schema", "json_object", "usage", "cached". Each good answer takes `delay_s`.
-    Above `capacity` requests at once the surplus gets a 429; below `crowd`, all wait for more. The
-    clock is `skew_s` ahead. After `credit` completions all requests get a 402.
+    "logprobs", "top_logprobs", "json_schema", "json_object", "usage", "cached". Each good answer
+    takes `delay_s`. Above `capacity` requests at once the surplus gets a 429; below `crowd`, all
+    wait for more. The clock is `skew_s` ahead. After `credit` completions all requests get a 402.
     """
 
     def __init__(
@@ -244,6 +248,8 @@ class Loopback:
         choice = {"index": index, "message": message, "finish_reason": finish}
         if body.get("logprobs") and "logprobs" not in self.ignores:
             rows = [{"token": word, "logprob": -len(word) / 8} for word in text.split()]
+            if body.get("top_logprobs") and "top_logprobs" not in self.ignores:
+                rows = [row | {"top_logprobs": [row, UNLIKELY]} for row in rows]
             choice["logprobs"] = {"content": rows}
         return choice
 

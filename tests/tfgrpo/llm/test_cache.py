@@ -54,6 +54,7 @@ completions = st.builds(
     token_ids=st.none() | st.lists(counts, max_size=5).map(tuple),
     logprobs=rows,
     entropies=rows,
+    entropy_bounds=st.none() | st.tuples(numbers, numbers),
     reasoning=st.none() | texts,
 )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import socket
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 
 from tests.tfgrpo.llm.loopback import Answer, Loopback, completion
 from tfgrpo.errors import BackendError
+from tfgrpo.llm.entropy_bounds import LARGEST_VOCABULARY, entropy_bounds
 from tfgrpo.llm.openai_compat import OpenAIChat
-from tfgrpo.llm.openai_reply import split_reasoning
+from tfgrpo.llm.openai_reply import read_reply, split_reasoning
 from tfgrpo.llm.openai_usage import shares
 from tfgrpo.protocols import ChatModel
 from tfgrpo.types import ChatRequest, Completion, Failure, Message, SamplingParams, Usage
@@ -330,7 +333,7 @@ def test_structured_output_goes_down_its_ladder_once(
 def test_a_prompt_that_is_refused_teaches_nothing() -> None:
     request = replace(REQUEST, json_schema=SCHEMA, detail=True, n=2)
     with Loopback() as server:
-        server.faults += [Answer.error(400, "too long")] * 5
+        server.faults += [Answer.error(400, "too long")] * 6
         model = chat(server)
         assert all(isinstance(outcome, Failure) for outcome in ask(model, request))
         assert not model.refused
@@ -361,6 +364,49 @@ def test_log_probabilities_are_given_where_they_can_be_had() -> None:
     assert reply.usage.completion_tokens == len(reply.logprobs)
     assert isinstance(plain, Completion)
     assert plain.logprobs is None
+
+
+def test_the_likeliest_tokens_bound_the_entropy() -> None:
+    request = replace(REQUEST, detail=True)
+    with Loopback() as server:
+        (reply,) = ask(chat(server), request)
+    assert isinstance(reply, Completion)
+    assert server.bodies[-1]["top_logprobs"] == 20
+    each = [entropy_bounds([math.exp(p), math.exp(-5)]) for p in reply.logprobs or ()]
+    means = [fmean(ends) for ends in zip(*each, strict=True)]
+    assert reply.entropy_bounds == pytest.approx(means)
+    assert reply.entropies is None
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"refuses": ["top_logprobs"]}, None),
+        ({"ignores": ["top_logprobs"]}, None),
+        ({}, "Requested sample logprobs of 20, which is greater than max allowed: 5"),
+    ],
+)
+def test_log_probabilities_without_the_likeliest(how: dict[str, Any], words: str | None) -> None:
+    with Loopback(**how) as server:
+        server.faults += [Answer.error(400, words)] if words else []
+        (reply,) = ask(chat(server), replace(REQUEST, detail=True))
+        assert isinstance(reply, Completion)
+        assert reply.logprobs is not None
+        assert reply.entropy_bounds is None
+        assert server.bodies[-1]["logprobs"] is True
+
+
+@pytest.mark.parametrize("told", ["NaN", "Infinity", "-Infinity", "1e308", "-9999.0"])
+def test_log_probabilities_that_are_no_numbers_spoil_no_reply(told: str) -> None:
+    body = (
+        '{"choices": [{"message": {"content": "4"}, "finish_reason": "stop", "logprobs": {"content"'
+        ': [{"token": "4", "logprob": %s, "top_logprobs": [{"token": "4", "logprob": %s}]}]}}]}'
+    )
+    (reply,) = read_reply((body % (told, told)).encode(), 0.0, 1).outcomes
+    assert isinstance(reply, Completion)
+    assert reply.text == "4"
+    low, high = reply.entropy_bounds or (0.0, 0.0)
+    assert 0.0 <= low <= high <= math.log(2 * LARGEST_VOCABULARY)
 
 
 @pytest.mark.parametrize("how", [{"refuses": ["logprobs"]}, {"ignores": ["logprobs"]}])

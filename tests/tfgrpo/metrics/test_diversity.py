@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations, pairwise, product
 
 import numpy as np
@@ -25,6 +26,7 @@ from tfgrpo.metrics.diversity import (
     mode_histogram,
     rarefied_entropy,
     token_entropy,
+    token_entropy_bounds,
 )
 from tfgrpo.metrics.pass_at_k import pass_at_k
 from tfgrpo.types import TaskOutcome
@@ -238,6 +240,14 @@ def test_token_entropy_weighs_tokens_and_skips_the_unknown() -> None:
     assert token_entropy([o, outcome(rows)]) == token_entropy([o])
     assert token_entropy([outcome(rows)]) is None
     assert token_entropy([]) is None
+
+
+def test_bounds_of_token_entropy_weigh_tokens_as_it_does() -> None:
+    rows: list[Sample] = [("1", True, None)] * 3
+    bounds = ((1.0, 2.0), (0.2, 0.4), None)
+    o = replace(outcome(rows, lengths=(1, 3, 100)), entropy_bounds=bounds)
+    assert token_entropy_bounds([o, outcome(rows)]) == pytest.approx((0.4, 0.8))
+    assert token_entropy_bounds([outcome(rows)]) is None
 
 
 @pytest.mark.parametrize("k", [0, 5, True])

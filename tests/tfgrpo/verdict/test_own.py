@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from tfgrpo.errors import ConfigError, RunError
 from tfgrpo.verdict.arms import arms_of
 from tfgrpo.verdict.evidence import disagreements, groups_of, trajectories
 from tfgrpo.verdict.own import MANIFEST, base_model, read_own
+from tfgrpo.verdict.record import Question
+from tfgrpo.verdict.values import metrics_of, tabulate
 
 OUTCOMES = [outcome("p0", 4, 3), outcome("p1", 4, 0)]
 
@@ -39,6 +42,22 @@ def test_a_sweep_is_read_by_its_folders(sweep: Path) -> None:
     }
     assert found["grpo", 1].outcomes == (outcome("p0", 4, 4), outcome("p1", 4, 1))
     assert found["grpo", 1].protocol == found["base", None].protocol
+
+
+def test_bounds_of_entropy_are_read_and_told_where_every_sample_has_them(tmp_path: Path) -> None:
+    hosted = [
+        replace(o, entropies=(None,) * 4, entropy_bounds=((0.1, 0.3),) * 2 + ((0.3, 0.5),) * 2)
+        for o in OUTCOMES
+    ]
+    evaluated(tmp_path / "base", hosted)
+    (found,) = read_own(tmp_path / "base")
+    assert found.outcomes == tuple(hosted)
+    (arm,) = arms_of([found])
+    names = metrics_of(Question(base="base", k_max=4, k_mid=2), [arm])
+    table = tabulate(arm, ["p0", "p1"], names)[0, 0]
+    values = dict(zip(names.names, table, strict=True))
+    assert (values["token_entropy_low"], values["token_entropy_high"]) == pytest.approx((0.2, 0.4))
+    assert "token_entropy" not in values
 
 
 def test_what_a_policy_cost_is_its_maker_and_its_own_ledger(sweep: Path) -> None:
