@@ -22,14 +22,16 @@ _NOTHING = Usage()
 class Cost:
     """What it took to make a policy (`making`, by phase) and to sample it (`serving`).
 
-    `queries` are the problems that `serving` answered, `samples` the replies. `flops` are of the
-    making, None where the model's size is unknown; `usd` likewise where a price is.
+    `queries` are the problems that `serving` answered, `samples` the replies. `rollouts` and
+    `flops` are of the making, None where a run tells no group size or the model's size is unknown;
+    `usd` likewise where a price is.
     """
 
     making: Mapping[str, Usage] = field(default_factory=dict)
     serving: Usage = _NOTHING
     queries: int = 0
     samples: int = 0
+    rollouts: int | None = None
     flops: int | None = None
     serving_flops: int | None = None
     usd: float | None = None

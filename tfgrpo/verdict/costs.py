@@ -14,9 +14,9 @@ UNMATCHED = 1.25
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One arm's making: what a matching would make equal. `problems` counts calls for rollouts."""
+    """One arm's making: what a matching would make equal."""
 
-    rollouts: int
+    rollouts: int | None
     generated: int
     flops: int | None
     usd: float | None
@@ -25,8 +25,7 @@ class Budget:
 def budget(cost: Cost) -> Budget:
     """Rollouts, generated tokens, FLOPs and dollars of the making."""
     made = sum(cost.making.values(), Usage())
-    rollouts = cost.making.get("rollout", Usage()).calls
-    return Budget(rollouts, made.completion_tokens, cost.flops, cost.usd)
+    return Budget(cost.rollouts, made.completion_tokens, cost.flops, cost.usd)
 
 
 def mean_cost(arm: Arm) -> Cost | None:
@@ -45,6 +44,7 @@ def mean_cost(arm: Arm) -> Cost | None:
         serving=_share([cost.serving for cost in known], n),
         queries=sum(cost.queries for cost in known) // n,
         samples=sum(cost.samples for cost in known) // n,
+        rollouts=_mean([cost.rollouts for cost in known]),
         flops=_mean([cost.flops for cost in known]),
         serving_flops=_mean([cost.serving_flops for cost in known]),
         usd=_mean_usd([cost.usd for cost in known]),

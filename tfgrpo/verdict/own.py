@@ -180,6 +180,7 @@ def _cost(run: RunDir, makers: Sequence[RunDir], outcomes: Sequence[TaskOutcome]
         return None
     making: Ledger = Ledger()
     work: int | None = 0
+    sampled = [_rollouts(maker) for maker in makers]
     dollars: float | None = 0.0
     for maker in makers:
         spent = _spent(maker)
@@ -196,10 +197,24 @@ def _cost(run: RunDir, makers: Sequence[RunDir], outcomes: Sequence[TaskOutcome]
         serving=served.total,
         queries=len(outcomes),
         samples=sum(outcome.n for outcome in outcomes),
+        rollouts=None if None in sampled else sum(count or 0 for count in sampled),
         flops=work,
         serving_flops=served_flops,
         usd=dollars,
     )
+
+
+def _rollouts(run: RunDir) -> int | None:
+    """How many replies a run learned from that it sampled itself; None if it tells no group size.
+
+    Requests would not do: one may hold a whole group or a single reply.
+    """
+    steps = tuple(run.read_rows("steps.jsonl"))
+    # A learning run's steps tell no usage: all its rollouts are its own.
+    if not any("rollout" in step.get("usage", {"rollout": ...}) for step in steps):
+        return 0
+    size = run.config.get("group_size") or (run.config.get("source") or {}).get("samples")
+    return sum(sum(step["groups"].values()) for step in steps) * size if size else None
 
 
 def _spent(run: RunDir) -> tuple[Ledger, int | None, float | None] | None:

@@ -41,11 +41,12 @@ def evaluated(
 
 def trained(path: Path, steps: int = 10, seed: int = 0) -> Path:
     """A finished training run of ten rollouts and a hundred tokens a step."""
-    settings = {"model": ABACUS, "method": "grpo", "seed": seed}
+    settings = {"model": ABACUS, "method": "grpo", "seed": seed, "group_size": 5}
     with RunDir.create(path, settings, "train") as run:
         for step in range(steps):
             metrics = {"accuracy": 0.5 + step / 20, "entropy_response": 0.5 - step / 25}
-            run.append("steps.jsonl", {"metrics": metrics, "usage": {"rollout": usage(10, 100)}})
+            row = {"metrics": metrics, "groups": {"mixed": 1, "all_pass": 1}}
+            run.append("steps.jsonl", {**row, "usage": {"rollout": usage(2, 100)}})
         run.write_json("ledger.json", {"rollout": usage(100, 1000), "train": usage(10, 0, 1100)})
         run.write_json("parameters.json", {"rollout": 100, "train": 100})
     return path

@@ -15,8 +15,9 @@ from tfgrpo.verdict.costs import break_even, mean_cost, unmatched
 
 
 def cost(generated: int, flops: int, serving_flops: int, queries: int = 10) -> Cost:
-    making = {"rollout": Usage(calls=generated // 10, completion_tokens=generated)}
-    return Cost(making, Usage(), queries, queries, flops, serving_flops, None)
+    making = {"rollout": Usage(calls=1, completion_tokens=generated)}
+    rollouts = generated // 10
+    return Cost(making, Usage(), queries, queries, rollouts, flops, serving_flops, None)
 
 
 def arm(name: str, *costs: Cost | None) -> Arm:
@@ -28,7 +29,7 @@ def test_costs_are_averaged_over_seeds() -> None:
     found = mean_cost(arm("a", cost(100, 10, 4), cost(300, 30, 8)))
     assert found is not None
     assert found.making["rollout"].completion_tokens == 200
-    assert (found.flops, found.serving_flops) == (20, 6)
+    assert (found.rollouts, found.flops, found.serving_flops) == (20, 20, 6)
     assert found.usd is None
 
 

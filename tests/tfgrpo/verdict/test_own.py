@@ -64,6 +64,7 @@ def test_what_a_policy_cost_is_its_maker_and_its_own_ledger(sweep: Path) -> None
     (grpo,) = [e for e in read_own(sweep) if (e.name, e.seed) == ("grpo", 0)]
     assert grpo.cost is not None
     assert grpo.cost.making["rollout"].completion_tokens == 1000
+    assert grpo.cost.rollouts == 10 * 2 * 5
     # 2 N tokens sampled and 6 N tokens trained on, N = 100.
     assert grpo.cost.flops == 2 * 100 * 1000 + 6 * 100 * 1100
     assert grpo.cost.serving_flops == 2 * 100 * 40
