@@ -102,12 +102,13 @@ def report_bench(root: Path, json: bool) -> None:
 def show(verdict: Verdict) -> None:
     """Tables, notes and the sentences on the best arms."""
     from cli.compare_table import arms_table, differences_table, replies_table
+    from tfgrpo.verdict.fates import troubles
     from tfgrpo.verdict.sentences import headline
 
     console.show(arms_table(verdict))
     console.show(replies_table(verdict))
     console.show(differences_table(verdict))
-    for told in (*verdict.stamps, *verdict.budgets):
+    for told in (*verdict.stamps, *verdict.budgets, *troubles(verdict.fates)):
         console.show(f"Note: {console.safe(told)}")
     console.show(f"\n{console.safe(headline(verdict))}")
 
@@ -160,6 +161,7 @@ def judged(
     from dataclasses import replace
 
     from tfgrpo.verdict.arms import arms_of
+    from tfgrpo.verdict.fates import fates
     from tfgrpo.verdict.judge import judge
     from tfgrpo.verdict.matching import check_matched, shared_settings
 
@@ -168,7 +170,8 @@ def judged(
     arms = arms_of(evaluations)
     found = judge(arms, question, duels=duels, square=square, allow_missing=allow_missing)
     settings = shared_settings(evaluations)
-    return replace(found, stamps=(*stamps, *found.stamps), settings=settings), arms
+    stamped = replace(found, stamps=(*stamps, *found.stamps), settings=settings)
+    return replace(stamped, fates=fates(arms)), arms
 
 
 def duels_of(given: Sequence[str] | None, runs: Sequence[str]) -> list[tuple[str, str]]:

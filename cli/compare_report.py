@@ -34,18 +34,23 @@ def written(
 
 
 def completed(verdict: Verdict, arms: Sequence[Arm]) -> Verdict:
-    """With the panels of diversity, the floor of guessing, the steps of training, and replies."""
+    """With the panels of diversity, the floor of guessing, the steps of training, replies and each
+    problem.
+    """
     from dataclasses import replace
 
-    from tfgrpo.verdict.evidence import disagreements, trajectories
+    from tfgrpo.verdict.evidence import disagreements, problem_shares, trajectories
     from tfgrpo.verdict.panels import with_panels
+    from tfgrpo.verdict.problems import shared_problems
 
     pairs = [(j.a, j.b) for j in (*verdict.duels, *verdict.judgements)][:TOLD]
+    problems, _ = shared_problems(arms, verdict.question.k_max, allow_missing=True)
     return replace(
         with_panels(verdict, arms),
         trajectories=trajectories(run for arm in arms for run in arm.runs),
         disagreements=disagreements(arms, pairs),
         floor=_floor(verdict, arms),
+        problems_by_arm=problem_shares(arms, problems),
     )
 
 

@@ -12,6 +12,7 @@ from cli import console, options
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tfgrpo.llm.faults import Faults
     from tfgrpo.runs import RunDir
     from tfgrpo.types import Usage
 
@@ -36,14 +37,17 @@ def list_all(
 
 @app.command("show")
 def show(run: Annotated[Path, typer.Argument()], json: options.Json = False) -> None:
-    """The settings, the steps and the ledger of one run."""
+    """The settings, the steps, the ledger and the faults of one run."""
     from tfgrpo.runs import RunDir
+    from tfgrpo.verdict.fates import read_faults
 
     opened = RunDir.open(run)
-    steps = list(opened.read_rows("steps.jsonl"))
+    steps, faults = list(opened.read_rows("steps.jsonl")), read_faults(opened)
     if json:
         ledger = opened.read_json("ledger.json") if opened.file("ledger.json").exists() else None
-        console.print_json({"config": opened.config, "steps": steps, "ledger": ledger})
+        console.print_json(
+            {"config": opened.config, "steps": steps, "ledger": ledger, "faults": faults.to_json()}
+        )
         return
     if steps:
         own = "entries" if "entries" in steps[0]["metrics"] else "entropy"
@@ -56,6 +60,20 @@ def show(run: Annotated[Path, typer.Argument()], json: options.Json = False) -> 
         columns = ("step", "reward", "informative", named, "failures")
         console.show(console.table(console.safe(run), columns, rows))
     console.show(ledger_table(opened))
+    if faults.by_kind:
+        console.show(faults_table(faults))
+
+
+def faults_table(faults: Faults) -> Table:
+    """What the endpoint met by class, what it cost in samples, and what was billed in vain."""
+    rows = [
+        (console.safe(kind), console.count(count.seen), console.count(count.failed),
+         console.count(count.lost.calls),
+         console.count(count.lost.prompt_tokens + count.lost.completion_tokens))
+        for kind, count in sorted(faults.by_kind.items())
+    ]  # fmt: skip
+    columns = ("fault", "times", "samples lost", "calls in vain", "tokens in vain")
+    return console.table("\nFaults of the endpoint, mended or not", columns, rows)
 
 
 def ledger_table(run: RunDir) -> Table:

@@ -22,6 +22,7 @@ from tfgrpo.experience.record import StepWriter
 from tfgrpo.experience.reflect import Reflector
 from tfgrpo.ledger import Ledger
 from tfgrpo.llm.cache import CallStore
+from tfgrpo.llm.faults import FAULTS
 from tfgrpo.llm.meter import Meter
 from tfgrpo.policy import BlockPolicy
 from tfgrpo.prompts import load_pack
@@ -33,7 +34,7 @@ from tfgrpo.settings import dump
 from tfgrpo.types import RolloutGroup, Task, TaskOutcome
 from tfgrpo.verdict.own import BEGAN, OUTCOMES, SAMPLES, read_outcomes
 
-CALLS, FAULTS = "calls.sqlite", "faults.json"
+CALLS = "calls.sqlite"
 READS = "reads.jsonl"
 
 T = TypeVar("T")

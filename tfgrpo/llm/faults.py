@@ -28,6 +28,9 @@ FaultKind = Literal[
     "cut short",  # at the token limit: a reply, and no Failure
 ]
 
+FAULTS = "faults.json"
+"""The file of a run that counts them."""
+
 NOTHING = Usage()
 
 

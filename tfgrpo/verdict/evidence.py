@@ -13,6 +13,7 @@ from tfgrpo.runs import RunDir
 from tfgrpo.tokens import TOKENS, SampledTokens, unpack
 from tfgrpo.types import Completion, Rollout, RolloutGroup, Score, Task, TaskOutcome
 from tfgrpo.verdict.arms import Arm, Evaluation
+from tfgrpo.verdict.details import ProblemShares
 from tfgrpo.verdict.own import SAMPLES, read_outcomes, trained_by
 from tfgrpo.verdict.record import Disagreement, Reply, Trajectory
 
@@ -23,7 +24,7 @@ def trajectories(evaluations: Iterable[Evaluation]) -> tuple[Trajectory, ...]:
     """The training runs behind the evaluations, each once, under the name of its own arm."""
     found: dict[Path, Trajectory] = {}
     for evaluation in sorted(evaluations, key=lambda e: e.family == "both"):
-        run = _run(evaluation)
+        run = run_of(evaluation)
         made = trained_by(run.config["model"]) if run else None
         if made is not None and made.path not in found:
             steps = list(_steps(made))
@@ -64,7 +65,7 @@ def groups_of(evaluation: Evaluation) -> tuple[RolloutGroup, ...]:
     Raises:
         RunError: if a file is damaged.
     """
-    run = _run(evaluation)
+    run = run_of(evaluation)
     if run is None:
         return ()
     tokens: Mapping[str, tuple[SampledTokens, ...]] = {}
@@ -75,6 +76,23 @@ def groups_of(evaluation: Evaluation) -> tuple[RolloutGroup, ...]:
         _group(row, outcomes[row["task_id"]], tokens.get(row["task_id"], ()))
         for row in run.read_rows(SAMPLES)
     )
+
+
+def problem_shares(arms: Sequence[Arm], problems: Sequence[str]) -> tuple[ProblemShares, ...]:
+    """How often each arm was right on each of these problems, which all arms must have."""
+    shares = {arm.name: _shares(arm) for arm in arms}
+    datasets = {o.task_id: o.dataset for o in arms[0].runs[0].outcomes}
+    return tuple(
+        ProblemShares(i, datasets[i], {name: s[i] for name, s in shares.items()}) for i in problems
+    )
+
+
+def run_of(evaluation: Evaluation) -> RunDir | None:
+    """The folder that an evaluation was read from, if it is one of our own runs."""
+    try:
+        return RunDir.open(Path(evaluation.source)) if evaluation.source else None
+    except RunError:
+        return None
 
 
 def _group(
@@ -95,13 +113,6 @@ def _group(
         )
         rollouts.append(Rollout(task.task_id, i, "", completion, score))
     return RolloutGroup(task, tuple(rollouts))
-
-
-def _run(evaluation: Evaluation) -> RunDir | None:
-    try:
-        return RunDir.open(Path(evaluation.source)) if evaluation.source else None
-    except RunError:
-        return None
 
 
 def _steps(run: RunDir) -> Iterator[Mapping[str, Any]]:
@@ -136,7 +147,7 @@ def _shares(arm: Arm) -> dict[str, float]:
 
 def _samples(arm: Arm) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """Rows of the first run's texts by problem, each with the arm's name."""
-    run = _run(arm.runs[0])
+    run = run_of(arm.runs[0])
     if run is None or not run.file(SAMPLES).is_file():
         return {}
     return {row["task_id"]: (arm.name, row) for row in run.read_rows(SAMPLES)}

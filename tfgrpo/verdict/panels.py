@@ -1,4 +1,4 @@
-"""The eight views of diversity of every arm, on equal numbers of samples."""
+"""The eight views of diversity of every arm, on equal numbers of samples, and against the base."""
 
 from __future__ import annotations
 
@@ -7,29 +7,40 @@ from dataclasses import replace
 
 from tfgrpo.metrics.panel import Matching, Of, Panel, panel, panel_estimates
 from tfgrpo.metrics.surface import forking_threshold
+from tfgrpo.seeding import derive_seed
 from tfgrpo.types import Estimate, RolloutGroup
 from tfgrpo.verdict.arms import Arm
 from tfgrpo.verdict.evidence import groups_of
+from tfgrpo.verdict.panel_differences import Panels, panel_differences
 from tfgrpo.verdict.record import Verdict
 
+OF: tuple[Of, ...] = ("all", "correct")
 DRAWS = 2
 """Subsets of samples behind the views without a closed form."""
 
 
 def with_panels(verdict: Verdict, arms: Sequence[Arm]) -> Verdict:
-    """The verdict with the panels of all arms whose texts are there, averaged over their seeds.
+    """The verdict with the panels of all arms whose texts are there, and what sets them apart.
 
-    The forking threshold is the base's, the vocabulary the largest token id of all arms.
+    An arm's panel is averaged over its seeds; its differences from the base are paired by problem,
+    and by seed where both were trained. The forking threshold is the base's, the vocabulary the
+    largest token id of all arms.
     """
-    groups = {arm.name: [groups_of(run) for run in arm.runs] for arm in arms}
+    groups = {arm.name: {run.seed: groups_of(run) for run in arm.runs} for arm in arms}
     matching = _matching(groups, verdict)
-    seed = verdict.question.seed
     if matching is None:
         return verdict
+    seed, base = verdict.question.seed, verdict.question.base
+    panels: dict[Of, dict[str, Panels]] = {
+        of: {
+            name: {key: panel(run, matching, seed, of) for key, run in runs.items() if run}
+            for name, runs in groups.items()
+        }
+        for of in OF
+    }
 
     def estimates(name: str, of: Of) -> Mapping[str, Estimate]:
-        found = [panel(run, matching, seed, of) for run in groups[name] if run]
-        return panel_estimates(_averaged(found), seed) if found else {}
+        return panel_estimates(_averaged(list(panels[of][name].values())), seed)
 
     return replace(
         verdict,
@@ -41,13 +52,23 @@ def with_panels(verdict: Verdict, arms: Sequence[Arm]) -> Verdict:
             )
             for arm in verdict.arms
         ),
-    )
+        diversity=tuple(
+            found
+            for judgement in verdict.judgements
+            for of in OF
+            for found in panel_differences(
+                (base, panels[of][base]), (judgement.b, panels[of][judgement.b]), matching, of,
+                derive_seed(seed, "panels"), verdict.question.resamples,
+            )
+        ),
+    )  # fmt: skip
 
 
 def _matching(
-    groups: Mapping[str, Sequence[Sequence[RolloutGroup]]], verdict: Verdict
+    groups: Mapping[str, Mapping[int | None, Sequence[RolloutGroup]]], verdict: Verdict
 ) -> Matching | None:
-    base = [r for run in groups[verdict.question.base] for group in run for r in group.rollouts]
+    bases = groups[verdict.question.base].values()
+    base = [r for run in bases for group in run for r in group.rollouts]
     if not base or verdict.samples < 2:
         return None
     entropies = [h for r in base for h in r.completion.entropies or ()]
@@ -55,7 +76,7 @@ def _matching(
         (
             max(r.completion.token_ids or (1,))
             for runs in groups.values()
-            for run in runs
+            for run in runs.values()
             for group in run
             for r in group.rollouts
         ),

@@ -16,6 +16,7 @@ from tfgrpo.metrics.seeds import SeededDifference
 from tfgrpo.metrics.solved import SolvedSets
 from tfgrpo.types import Estimate
 from tfgrpo.verdict.arms import Cost, Family
+from tfgrpo.verdict.details import Fate, PanelDifference, ProblemShares
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,8 @@ class Verdict:
     of guessing frequent training answers, empty where unknown. `stamps` are sentences that must
     stand wherever the numbers stand: forced mismatches, small samples, dropped problems, few seeds.
     `budgets` say which arms of a comparison were not made at the same cost. `settings` is the
-    shared protocol.
+    shared protocol. `diversity` compares the panels of all arms with the base's,
+    `problems_by_arm` are those that all arms share, `fates` tell of the samples of each arm.
     """
 
     question: Question
@@ -186,6 +188,9 @@ class Verdict:
     stamps: tuple[str, ...] = ()
     budgets: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
+    diversity: tuple[PanelDifference, ...] = ()
+    problems_by_arm: tuple[ProblemShares, ...] = ()
+    fates: tuple[Fate, ...] = ()
 
     def arm(self, name: str) -> ArmFigures:
         return next(arm for arm in self.arms if arm.name == name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from dataclasses import replace
 from itertools import combinations, pairwise
 
@@ -13,17 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.tfgrpo.report.verdicts import (
-    FEW,
-    SORTS,
-    Sort,
-    bare,
-    figures,
-    sampled,
-    small,
-    small_drawings,
-    verdict,
-)
+from tests.tfgrpo.report.simulated import FEW, SORTS, Sort, sampled
+from tests.tfgrpo.report.verdicts import bare, figures, small, small_drawings, verdict
 from tfgrpo.metrics.crossover import Crossover, CrossoverLaw
 from tfgrpo.report.figures import album
 from tfgrpo.report.figures.curves import curves
@@ -42,7 +35,7 @@ from tfgrpo.verdict.arms import FAMILIES
 
 NAMES = (
     "endpoints", "pass_at_k", "gains", "accuracy_and_entropy", "training", "diversity",
-    "strategies", "solved", "solved_map", "costs",
+    "diversity_gains", "strategies", "solved", "shares", "solved_map", "costs",
 )  # fmt: skip
 OUTSIDE = re.compile(r'href="(?!#|data:image/png;base64,)|url\((?!#)|<script|<!DOCTYPE|@import')
 SVG = "{http://www.w3.org/2000/svg}"
@@ -77,7 +70,7 @@ def test_captions_say_what_the_numbers_rest_on() -> None:
     )
     captions = {d.name: d.caption for d in small_drawings()}
     assert all(told in c for name, c in captions.items() if name != "training")
-    for name in ("endpoints", "pass_at_k", "gains", "accuracy_and_entropy", "diversity", "costs"):
+    for name in set(NAMES) - {"training", "strategies", "solved", "shares", "solved_map"}:
         assert "95%" in captions[name]
 
 
@@ -86,6 +79,34 @@ def test_letters_keep_their_size_when_coordinates_are_shortened() -> None:
         text = drawing.svg.decode()
         assert "scale(0.015625)" in text
         assert re.search(r"[ML] ?\d+\.\d{3}", text) is None
+
+
+def test_groups_that_say_nothing_are_left_out_and_no_other() -> None:
+    with rules():
+        sketch = endpoints(small())
+        assert sketch is not None
+        raw = io.StringIO()
+        sketch.figure.savefig(raw, format="svg")
+        drawing = rendered(sketch, ())
+
+    def leaves(svg: str) -> Counter[tuple[str, ...]]:
+        """What is drawn, each with the styles of the groups that it stands in."""
+        found: Counter[tuple[str, ...]] = Counter()
+
+        def walk(element: ET.Element, styles: tuple[str, ...]) -> None:
+            own = element.get("style") if element.tag == f"{SVG}g" else None
+            inner = (*styles, *([own] if own else []))
+            if element.tag in (f"{SVG}path", f"{SVG}use"):
+                found[element.tag, element.get("style", ""), *inner] += 1
+            for child in element:
+                walk(child, inner)
+
+        walk(ET.fromstring(svg), ())
+        return found
+
+    assert b"<g>" not in drawing.svg
+    assert "<g>" in raw.getvalue()
+    assert leaves(drawing.svg.decode()) == leaves(raw.getvalue())
 
 
 def test_without_the_data_for_a_figure_it_is_left_out() -> None:
@@ -99,6 +120,8 @@ def test_without_the_data_for_a_figure_it_is_left_out() -> None:
             (replace(full, arms=tuple(replace(a, panel={}, panel_correct={}) for a in full.arms)),
              "diversity"),
             (replace(full, judgements=()), "gains"),
+            (replace(full, diversity=()), "diversity_gains"),
+            (replace(full, problems_by_arm=()), "shares"),
         ):  # fmt: skip
             draw = next(f for f in album.FIGURES if f.__name__ == gone)
             assert draw(full) is not None

@@ -18,7 +18,8 @@ from tfgrpo.report.tables import FORMULA, cell, tables
 
 FILES = [
     "arms.csv", "measures.csv", "differences.csv", "curves.csv", "solved.csv", "interaction.csv",
-    "training.csv", "strategies.csv",
+    "training.csv", "strategies.csv", "diversity_gains.csv", "shares.csv", "samples.csv",
+    "faults.csv",
 ]  # fmt: skip
 
 
@@ -57,6 +58,36 @@ def test_every_number_comes_back_exactly() -> None:
     steps = [r for r in made["training.csv"] if (r["arm"], r["seed"]) == ("grpo", "1")]
     run = next(t for t in found.trajectories if (t.name, t.seed) == ("grpo", 1))
     assert tuple(float(r["entropy"]) for r in steps) == run.entropy
+
+
+def test_what_sets_arms_apart_and_what_failed_comes_back_exactly() -> None:
+    found = rich()
+    made = {name: rows(text) for name, text in tables(found).items()}
+    views = [
+        (r["arm"], r["against"], r["measure"], r["of"], float(r["value"]), float(r["low"]),
+         int(r["problems"]))
+        for r in made["diversity_gains.csv"]
+    ]  # fmt: skip
+    of = {"all": "matched", "correct": "matched, correct only"}
+    assert views == [
+        (d.b, d.a, d.name, of[d.of], d.difference.value, d.difference.low, d.difference.n)
+        for d in found.diversity
+    ]
+    assert not any("p" in r for r in made["diversity_gains.csv"])
+    shares = {(r["problem"], r["arm"]): float(r["share"]) for r in made["shares.csv"]}
+    assert shares == {
+        (p.task_id, arm): share for p in found.problems_by_arm for arm, share in p.shares.items()
+    }
+    for fate in found.fates:
+        told = {r["fate"]: int(r["samples"]) for r in made["samples.csv"] if r["arm"] == fate.arm}
+        asked = next(a for a in found.arms if a.name == fate.arm).reading.samples
+        assert sum(told.values()) == asked + fate.failed
+        assert told.get("never graded: refused", 0) == fate.failed
+        faults = {r["class"]: r for r in made["faults.csv"] if r["arm"] == fate.arm}
+        assert {name: int(r["times"]) for name, r in faults.items()} == {
+            kind: count.seen for kind, count in fate.faults.items()
+        }
+        assert sum(int(r["read_tokens_in_vain"]) for r in faults.values()) == 100 * fate.failed
 
 
 def test_what_is_undefined_is_empty_and_what_is_missing_has_no_file() -> None:

@@ -10,11 +10,13 @@ import pytest
 
 from tests.tfgrpo.report.browser import Browser
 from tests.tfgrpo.report.hostile import PAYLOADS, TOUR
-from tests.tfgrpo.report.verdicts import SORTS, bare, small, small_drawings, spoken, verdict
+from tests.tfgrpo.report.simulated import SORTS
+from tests.tfgrpo.report.verdicts import bare, small, small_drawings, spoken, verdict
 from tfgrpo.report.pages.shell import render
 from tfgrpo.report.pages.verdict import verdict_page
 
 pytestmark = pytest.mark.usefixtures("calm")
+PLACES = 11 + 10  # views, and a row of each table
 STAMP = "Forced: the decoding settings differ."
 LOADED = "[...pictures.values()].every(image => image.complete && image.naturalWidth > 0)"
 SHOWN = "[...document.querySelectorAll('main img')].map(image => image.naturalWidth)"
@@ -56,7 +58,10 @@ def test_the_verdict_is_what_a_reader_sees_first(browser: Browser, report: Path)
     assert re.sub(r"\s+", " ", found).find(f"pass@1, points {told} ✓ better") > 0
     browser.click(".finding h3 a")
     assert browser.text("h2.view") == "Arm library"
-    assert browser.texts("h3")[:3] == ["Differences (18)", "Measures (31)", "Runs (3)"]
+    assert browser.texts("h3") == [
+        "Differences (18)", "Measures (31)", "Views of diversity (15)", "Runs (3)", "Cost (1)",
+        "Replies shown (2)", "Samples (1)",
+    ]  # fmt: skip
 
 
 def test_every_view_is_reached_and_every_figure_is_seen(browser: Browser, report: Path) -> None:
@@ -76,7 +81,7 @@ def test_every_view_is_reached_and_every_figure_is_seen(browser: Browser, report
         assert all(browser.run("[...document.images].map(image => image.alt.length > 20)"))
     assert titles == [
         "Verdict", "Arms", "Curves", "Differences", "Entropy", "Diversity", "Solved", "Costs",
-        "Disagreements", "Settings",
+        "Faults", "Disagreements", "Settings",
     ]  # fmt: skip
     assert seen == len(small_drawings())
 
@@ -124,7 +129,7 @@ def test_nothing_runs_over_the_edge(
     for page in (report, long):
         browser.open(page)
         widths = browser.run(WIDTHS)
-        assert len(widths) == 10 + 8
+        assert len(widths) == PLACES
         assert {place: w for place, w in widths.items() if w > width} == {}
 
 
@@ -180,7 +185,7 @@ def test_hostile_texts_are_shown_and_nothing_in_them_happens(
         return [*kinds, browser.run("globalThis.ran ?? 'nothing ran'")]
 
     clean = tour("plain")
-    assert len(clean) == 10 + 8 + 1
+    assert len(clean) == PLACES + 1
     for i in range(0, len(PAYLOADS), 4):
         text = "\n".join(PAYLOADS[i : i + 4]).replace("PORT", str(port))
         assert tour(text) == clean, text

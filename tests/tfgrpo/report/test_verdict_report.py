@@ -14,7 +14,8 @@ import matplotlib as mpl
 import pytest
 
 from tests.tfgrpo.report.samples import data_of, rows_of
-from tests.tfgrpo.report.verdicts import SORTS, Sort, bare, rich, small, small_drawings, verdict
+from tests.tfgrpo.report.simulated import SORTS, Sort
+from tests.tfgrpo.report.verdicts import bare, rich, small, small_drawings, verdict
 from tfgrpo.report.figures.endpoints import endpoints
 from tfgrpo.report.figures.sketch import rendered
 from tfgrpo.report.figures.style import rules
@@ -27,7 +28,7 @@ from tfgrpo.verdict.record import Verdict
 ROOT = Path(__file__).parents[3]
 HEIGHT = re.compile(rb'height="([\d.]+)pt"')
 VIEWS = [
-    "verdict", "arms", "curves", "differences", "entropy", "diversity", "solved", "costs",
+    "verdict", "arms", "curves", "differences", "entropy", "diversity", "solved", "costs", "faults",
     "problems", "settings",
 ]  # fmt: skip
 
@@ -87,6 +88,50 @@ def test_a_page_has_a_view_for_everything_that_was_found() -> None:
     found = rows_of(text, "differences")
     assert [row["verdict"] for row in found.values()][:9].count(None) == 0
     assert {row["verdict"] for row in list(found.values())[9:]} == {None}
+
+
+def test_views_of_diversity_are_told_against_the_base_without_a_test() -> None:
+    found = small()
+    told = rows_of(page(found), "diversity")
+    assert len(told) == len(found.diversity) == 2 * (8 + 7)
+    for row, d in zip(told.values(), found.diversity, strict=True):
+        by = 100 if d.name == "forking_share" else 1
+        assert row["arm"] == [(d.b,)]
+        assert row["difference"] == pytest.approx(
+            [by * d.difference.value, by * d.difference.low, by * d.difference.high, d.difference.n]
+        )
+        assert row["samples"] == ("matched" if d.of == "all" else "matched, correct only")
+        assert not {"p", "Holm p"} & row.keys()
+
+
+def test_failures_are_told_apart_from_wrong_answers_and_by_what_failed() -> None:
+    text = page(small())
+    told = rows_of(text, "faults")
+    library = next(f for f in small().fates if f.arm == "library")
+    row = told["library"]
+    assert (row["right"], row["wrong"], row["no answer"], row["never graded"]) == (
+        library.right, library.wrong, 5, 3,
+    )  # fmt: skip
+    assert row["asked for"] == row["right"] + row["wrong"] + 5 + 3
+    assert (row["at the stage"], row["of the class"]) == ("refused 3", "rate limit 12, refusal 3")
+    assert (row["faults"], row["lost to"], row["tokens in vain"]) == (15, "refusal 3", 321)
+    assert (told["grpo"]["never graded"], told["grpo"]["faults"]) == (0, None)
+    costs = rows_of(text, "costs")
+    assert [costs[name]["faults"] for name in ("base", "library", "grpo")] == [None, 15, None]
+    assert costs["library"]["tokens in vain"] == 321
+    facts = data_of(text)["views"][0]["blocks"][-1]["items"]
+    assert ["never graded", "3", "samples, neither right nor wrong"] in facts
+
+
+def test_where_nothing_failed_nothing_is_said_of_faults() -> None:
+    full = small()
+    sound = tuple(replace(fate, failures={}, faults={}) for fate in full.fates)
+    text = page(replace(full, fates=sound))
+    assert views(text) == [view for view in VIEWS if view != "faults"]
+    assert rows_of(text, "faults") == {}
+    assert all(row["faults"] is None for row in rows_of(text, "costs").values())
+    facts = data_of(text)["views"][0]["blocks"][-1]["items"]
+    assert "never graded" not in [label for label, *_ in facts]
 
 
 def test_what_was_not_found_has_no_view_and_no_error(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tests.tfgrpo.report.beside import fate, panel_differences, problem_shares
+from tests.tfgrpo.report.simulated import FEW, KS, SAMPLES, SORTS, Sampled, Sort, Values, sampled
 from tfgrpo.metrics.claims import declared_claims
 from tfgrpo.metrics.crossover import crossover_law
 from tfgrpo.metrics.panel import PANEL
@@ -18,7 +19,7 @@ from tfgrpo.metrics.solved import SolvedSets
 from tfgrpo.report.figures.album import drawings
 from tfgrpo.report.figures.sketch import Drawing
 from tfgrpo.types import Comparison, Estimate, Usage
-from tfgrpo.verdict.arms import Cost, Family
+from tfgrpo.verdict.arms import Cost
 from tfgrpo.verdict.record import (
     ArmFigures,
     Disagreement,
@@ -30,59 +31,6 @@ from tfgrpo.verdict.record import (
     Trajectory,
     Verdict,
 )
-
-Values = NDArray[np.float64]
-SAMPLES = 64
-KS = (1, 2, 4, 8, 16, 32, 64)
-
-
-@dataclass(frozen=True, slots=True)
-class Sort:
-    """A simulated arm: log-odds gained on every problem, and how far problems are pulled apart."""
-
-    name: str
-    family: Family
-    gain: float = 0.0
-    sharper: float = 1.0
-    entropy: float = 0.62
-    seeds: int = 1
-
-
-SORTS = (
-    Sort("base", "base"),
-    Sort("base T=1.2", "base", -0.25, 0.9, 0.81),
-    Sort("empty", "control", 0.0),
-    Sort("placebo", "control", -0.05, entropy=0.6),
-    Sort("library", "context", 0.45, 1.05, 0.58, 3),
-    Sort("case memory", "context", 0.7, 1.1, 0.55, 3),
-    Sort("drawn", "context", 0.15, 1.0, 0.61, 3),
-    Sort("grpo", "weights", 1.1, 1.8, 0.22, 3),
-    Sort("grpo kl-cov", "weights", 1.15, 1.5, 0.38, 3),
-    Sort("drgrpo clip-higher", "weights", 1.0, 1.4, 0.41, 3),
-    Sort("dapo", "weights", 1.05, 1.6, 0.3, 3),
-    Sort("rft", "weights", 0.8, 1.5, 0.33, 3),
-    Sort("grpo + library", "both", 1.3, 1.7, 0.24, 3),
-)
-FEW = (SORTS[0], SORTS[4], SORTS[7])
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """Rates and counts of shape (S, P), and pass@k of the counts, (S, P, K)."""
-
-    sort: Sort
-    counts: NDArray[np.int64]
-    curve: Values
-
-
-def sampled(sort: Sort, problems: int, seed: int = 7) -> Sampled:
-    base = np.random.default_rng(seed).normal(-1.0, 2.2, problems)
-    rng = np.random.default_rng([seed, sum(map(ord, sort.name))])
-    logits = sort.sharper * base + sort.gain
-    noise = rng.normal(0.0, 0.35, (sort.seeds, problems)) + rng.normal(0, 0.08, (sort.seeds, 1))
-    counts = rng.binomial(SAMPLES, 1 / (1 + np.exp(-(logits + noise))))
-    curve = np.stack([_passes(counts, k) for k in range(1, SAMPLES + 1)], axis=-1)
-    return Sampled(sort, counts, curve)
 
 
 def verdict(
@@ -114,6 +62,11 @@ def verdict(
         floor={k: 1 - (1 - 0.02) ** k for k in KS},
         trajectories=tuple(run for sort in learned for run in trajectories(sort)),
         disagreements=disagreements(sorts, replies, text),
+        diversity=tuple(
+            d for sort in sorts[1:] for d in panel_differences(sorts[0], sort, problems)
+        ),
+        problems_by_arm=problem_shares(arms, text),
+        fates=tuple(fate(arm, text) for arm in arms.values()),
         stamps=stamps,
         settings={
             "problems": "4f1c0e", "split": "test", "base": {"kind": f"abacus{text}"},
@@ -324,9 +277,3 @@ def _interaction(sorts: Sequence[Sort]) -> Interaction | None:
         "distinct_correct@8": Estimate(0.08, -0.05, 0.2, 200, "bca"),
     }
     return Interaction("base", names["context"], names["weights"], names["both"], effects)
-
-
-def _passes(counts: NDArray[np.int64], k: int) -> Values:
-    """1 - C(n-c, k) / C(n, k)."""
-    wrong = np.array([math.comb(SAMPLES - c, k) for c in range(SAMPLES + 1)], dtype=np.float64)
-    return np.asarray(1.0 - wrong[counts] / math.comb(SAMPLES, k))

@@ -65,7 +65,7 @@ def _panel(axes: Axes, sets: Sequence[SolvedSets]) -> None:
                       textcoords="offset points", ha="right", fontsize=7, color=SOFT,
                       annotation_clip=False)  # fmt: skip
     axes.axvline(0, color=INK, lw=0.8)
-    axes.set_xlim(-1.25 * most, 1.25 * most)
+    axes.set_xlim(-1.45 * most, 1.45 * most)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{abs(x):g}"))
     axes.set_xlabel("← lost          problems          gained →")

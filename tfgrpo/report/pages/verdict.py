@@ -18,9 +18,10 @@ VIEWS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("curves", "Curves", ("pass_at_k", "gains"), ""),
     ("differences", "Differences", (), "differences"),
     ("entropy", "Entropy", ("accuracy_and_entropy", "training"), "runs"),
-    ("diversity", "Diversity", ("diversity", "strategies"), ""),
-    ("solved", "Solved", ("solved", "solved_map"), ""),
+    ("diversity", "Diversity", ("diversity", "diversity_gains", "strategies"), "diversity"),
+    ("solved", "Solved", ("solved", "shares", "solved_map"), ""),
     ("costs", "Costs", ("costs",), "costs"),
+    ("faults", "Faults", (), "faults"),
     ("problems", "Disagreements", (), "problems"),
     ("settings", "Settings", (), "settings"),
 )
@@ -33,6 +34,12 @@ NOTES = {
     "arms": "Shares are means over problems and seeds, with intervals over problems.",
     "differences": "Endpoints that were declared before the data were seen come first and are "
     "judged; all others are exploratory.",
+    "diversity": "How far each view is from the base's, paired by problem: exploratory, so with "
+    "intervals and without tests. Every view is taken problem by problem; only the entropy above "
+    "which a token forks is one for all, the base's.",
+    "faults": "What became of all samples that were asked of an arm. Those that were never graded "
+    "are neither right nor wrong and count in no share. Faults are what the endpoint met while the "
+    "arm was sampled, whether or not another try helped.",
     "problems": "The problems on which arms differ most, with a reply of each.",
 }
 
@@ -126,6 +133,8 @@ def _facts(verdict: Verdict) -> Facts:
     question = verdict.question
     sets = ", ".join(f"{name} {count:,}" for name, count in verdict.datasets.items())
     samples = sum(arm.reading.samples for arm in verdict.arms)
+    failed = sum(fate.failed for fate in verdict.fates)
+    lost = Fact("never graded", f"{failed:,}", "samples, neither right nor wrong")
     return Facts(
         (
             Fact("problems", f"{verdict.problems:,}", sets),
@@ -135,5 +144,6 @@ def _facts(verdict: Verdict) -> Facts:
                  f"declared, at {100 * question.level:g}%, Holm-adjusted together"),
             Fact("margin", f"{100 * question.margin:g} points",
                  f"of pass@{question.k_max} within which coverage is kept"),
+            *([lost] if failed else []),
         )
     )  # fmt: skip

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tfgrpo.report.figures.costs import generated, per_reply
 from tfgrpo.report.pages.parts import Column, Link, Table, Tone, numbered, table
+from tfgrpo.report.pages.verdict_fates import in_vain, met
 from tfgrpo.report.pages.verdict_records import Setting
 from tfgrpo.report.pages.verdict_records import settings as settings_of
 from tfgrpo.verdict.arms import Cost
@@ -91,6 +92,7 @@ def costs(verdict: Verdict) -> Table:
     paid = [(a.name, a.cost) for a in verdict.arms if a.cost is not None]
     most = max((cost.flops or 0 for _, cost in paid), default=0)
     size, work = next(((s, name) for s, name in WORK if most >= s), (1.0, "FLOP"))
+    troubles = {fate.arm: fate for fate in verdict.fates if fate.faults}
 
     columns: tuple[Column[tuple[str, Cost]], ...] = (
         Column(label="arm", of=lambda c: (Link(c[0]),), kind="links", to="arms", back="Cost",
@@ -105,13 +107,17 @@ def costs(verdict: Verdict) -> Table:
         Column(label="tokens per reply", of=lambda c: per_reply(c[1]), kind="number", digits=1,
                hint="Read and generated."),
         Column(label="replies", of=lambda c: float(c[1].samples), kind="number"),
-        Column(label="problems", of=lambda c: float(c[1].queries), kind="number"),
+        Column(label="problems", of=lambda c: float(c[1].queries), kind="number", where="page"),
         Column(label="seconds to make it", kind="number", where="page", digits=0,
                of=lambda c: sum(usage.seconds for usage in c[1].making.values())),
         Column(label="seconds to serve", of=lambda c: c[1].serving.seconds, kind="number",
                where="page", digits=0),
         Column(label=f"serving, {work}", kind="number", where="page",
                of=lambda c: None if c[1].serving_flops is None else c[1].serving_flops / size),
+        Column(label="faults", kind="number", hint="Of the endpoint, while the arm was sampled.",
+               of=lambda c: float(met(troubles[c[0]])) if c[0] in troubles else None),
+        Column(label="tokens in vain", kind="number", hint="Billed for replies of no use.",
+               of=lambda c: float(in_vain(troubles[c[0]])) if c[0] in troubles else None),
     )  # fmt: skip
     return table("costs", "cost", columns, paid, lambda c: c[0], title="arm")
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from tfgrpo.metrics.claims import Claim
+from tfgrpo.metrics.panel import Of
 from tfgrpo.metrics.seeds import SeededDifference
 from tfgrpo.types import Estimate
 from tfgrpo.verdict.record import ArmFigures, Judgement, Verdict
 
-EVALUATED, MATCHED, MATCHED_CORRECT = "evaluated", "matched", "matched, correct only"
+EVALUATED = "evaluated"
+SAMPLES: Mapping[Of, str] = {"all": "matched", "correct": "matched, correct only"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ def measures(arm: ArmFigures) -> Iterator[Measure]:
     """Every number of an arm that has an interval."""
     yield from (Measure(arm.name, f"pass@{k}", EVALUATED, e) for k, e in sorted(arm.curve.items()))
     for of, found in (
-        (EVALUATED, arm.figures), (MATCHED, arm.panel), (MATCHED_CORRECT, arm.panel_correct),
+        (EVALUATED, arm.figures), (SAMPLES["all"], arm.panel),
+        (SAMPLES["correct"], arm.panel_correct),
     ):  # fmt: skip
         yield from (Measure(arm.name, name, of, estimate) for name, estimate in found.items())
 

@@ -13,8 +13,16 @@ from tfgrpo.report.figures.measures import (
 )
 from tfgrpo.report.pages.parts import Column, Link, Table, Tone, numbered, table
 from tfgrpo.report.pages.verdict_evidence import evidence
-from tfgrpo.report.pages.verdict_records import Difference, Measure, differences, measures
+from tfgrpo.report.pages.verdict_fates import faults
+from tfgrpo.report.pages.verdict_records import (
+    SAMPLES,
+    Difference,
+    Measure,
+    differences,
+    measures,
+)
 from tfgrpo.types import Estimate
+from tfgrpo.verdict.details import PanelDifference
 from tfgrpo.verdict.record import ArmFigures, Verdict
 
 VERDICTS: dict[str, Tone] = {"better": "good", "worse": "bad"}
@@ -27,7 +35,9 @@ def tables(verdict: Verdict) -> tuple[Table, ...]:
         arms(verdict),
         numbered("differences", "difference", _DIFFERENCES, differences(verdict), title="measure"),
         numbered("measures", "measure", _MEASURES, found, title="measure"),
+        numbered("diversity", "view", _DIVERSITY, verdict.diversity, title="measure"),
         *evidence(verdict),
+        faults(verdict),
     )
 
 
@@ -123,6 +133,22 @@ _MEASURES: tuple[Column[Measure], ...] = (
     Column(label="samples", of=lambda m: m.of, kind="tag"),
     Column(label="made by", of=lambda m: m.estimate.method, where="page"),
 )
+
+_DIVERSITY: tuple[Column[PanelDifference], ...] = (
+    Column(label="arm", of=lambda d: (Link(d.b),), kind="links", to="arms",
+           back="Views of diversity"),
+    Column(label="measure", of=lambda d: difference_title(d.name), kind="tag", choice=True),
+    Column(label="samples", of=lambda d: SAMPLES[d.of], kind="tag", choice=True,
+           hint="As many in every arm; correct ones only where both arms have enough."),
+    Column(label="difference", of=lambda d: scaled(d.name, d.difference), kind="estimate",
+           signed=True, digits=3, scale="measure", hint="Mean over seeds, interval over problems."),
+    Column(label="problems", of=lambda d: float(d.difference.n), kind="number",
+           hint="That have enough such samples in both arms."),
+    Column(label="against", of=lambda d: d.a, where="page"),
+    Column(label="of the arm", of=lambda d: scale(d.name) * d.of_b, kind="number", where="page"),
+    Column(label="of the other", of=lambda d: scale(d.name) * d.of_a, kind="number", where="page"),
+    Column(label="made by", of=lambda d: d.difference.method, where="page"),
+)  # fmt: skip
 
 
 def _detectable(name: str, claim: Claim | None) -> float | None:
