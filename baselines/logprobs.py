@@ -12,23 +12,56 @@ from torch.utils.checkpoint import checkpoint
 from baselines.batch import TokenBatch
 from tfgrpo.errors import ConfigError
 
-CHUNK = 2048
+CHUNK = 512
 """Tokens whose logits exist at once: CHUNK * vocabulary * 4 bytes, twice while differentiating."""
+
+
+class TokenStats(torch.autograd.Function):
+    """lp = z_y - lse(z) and H = lse(z) - sum_v p_v z_v, both (N,), of logits z (N, V).
+
+    d lp / dz_v = [v = y] - p_v and d H / dz_v = -p_v (log p_v + H), written out: the copies of z
+    that autograd keeps and makes for the same would be the peak of a model with a large vocabulary.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, z_NV: Tensor, targets_N: Tensor, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
+        total_N = z_NV.logsumexp(-1)
+        lp_N = z_NV.gather(-1, targets_N[:, None])[:, 0] - total_N
+        p_NV = (z_NV - total_N[:, None]).exp_()
+        H_N = total_N - p_NV.mul_(z_NV).sum(-1)
+        ctx.save_for_backward(z_NV, targets_N, total_N, H_N)
+        if not entropy_gradient:
+            ctx.mark_non_differentiable(H_N)
+        ctx.entropy_gradient = entropy_gradient
+        return lp_N, H_N
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        z_NV, targets_N, total_N, H_N = ctx.saved_tensors
+        by_lp_N1, by_H_N1 = (grad[:, None] for grad in grads)
+        found_NV = (z_NV - total_N[:, None]).exp_()
+        if ctx.entropy_gradient:
+            weight_NV = (z_NV - (total_N - H_N)[:, None]).mul_(by_H_N1)
+            found_NV.mul_(weight_NV.add_(by_lp_N1)).neg_()
+        else:
+            found_NV.mul_(-by_lp_N1)
+        return found_NV.scatter_add_(-1, targets_N[:, None], by_lp_N1), None, None
 
 
 def token_stats(
     logits_NV: Tensor, targets_N: Tensor, temperature: float, entropy_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """lp = z_y - lse(z) and H = lse(z) - sum_v p_v z_v of z = logits / temperature, in float32.
+    """lp and H of z = logits / temperature, in float32 (`TokenStats`).
 
     Both (N,), in nats. H carries a gradient only if asked to.
     """
-    z = logits_NV.float() / temperature
-    total = z.logsumexp(-1)
-    lp = z.gather(-1, targets_N[:, None])[:, 0] - total
-    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-        H = total - ((z - total[:, None]).exp() * z).sum(-1)
-    return lp, H
+    z_NV = logits_NV.float()
+    if temperature != 1:
+        z_NV = z_NV / temperature
+    lp_N, H_N = TokenStats.apply(z_NV, targets_N, entropy_gradient)  # type: ignore[no-untyped-call]
+    return lp_N, H_N
 
 
 class ReplyModel(nn.Module):

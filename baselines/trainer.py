@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from baselines.batch import TokenBatch
-from baselines.collect import collect, probe
+from baselines.collect import Collected, collect, probe
 from baselines.config import TrainSpec
 from baselines.critic import Critic
 from baselines.logprobs import ReplyModel, check_head, decoder_of
@@ -37,6 +37,7 @@ from baselines.sharing import passed, turns
 from tfgrpo.advantage import group_kind
 from tfgrpo.errors import BackendError, ConfigError
 from tfgrpo.ledger import flops, update_flops
+from tfgrpo.llm.inprocess.heap import give_back, keep_few_kernels
 from tfgrpo.llm.inprocess.worker import Encoder
 from tfgrpo.llm.transformers_local import TransformersChat
 from tfgrpo.policy import BlockPolicy
@@ -88,6 +89,7 @@ class Trainer:
     def __init__(self, spec: TrainSpec, world: World) -> None:
         from accelerate import Accelerator
 
+        keep_few_kernels()
         self.spec = spec
         self.world = world
         check_head(world.model)
@@ -159,23 +161,8 @@ class Trainer:
         """Sample, update, and tell. Raises BackendError if no rollout could be graded."""
         started = time.monotonic()
         number = self.position.step
-        chat = self._sampler()
-        try:
-            policy, every = self.policy(chat), self.spec.probe.every
-            due = every and not number % every and self.world.probe
-            probed = probe(policy, self.spec, self.world.probe, self.world.grader) if due else {}
-            found = asyncio.run(
-                collect(
-                    policy, self.spec, self.world.tasks, self.world.grader, number,
-                    self.position.drawn, self.accelerator,
-                )
-            )  # fmt: skip
-            kept, all_groups = found.kept, found.sampled
-            batch = to_batch(
-                kept, self.spec, lambda task, _: self._render(task), chat.prompt_tokens, chat.decode
-            )
-        finally:
-            chat.close()
+        found, batch, probed = self._rollouts(number)
+        kept, all_groups = found.kept, found.sampled
         if not len(batch) and not any(group.n for group in all_groups):
             raise BackendError(
                 "No rollout of the step could be graded; look at the failures, then run again."
@@ -184,6 +171,7 @@ class Trainer:
         trained = 0
         if len(batch):
             updates = self._update(batch.to(self.accelerator.device), number)
+            give_back()
             trained = int(updates.pop("trained_tokens"))
             metrics |= updates
         self.position.step += 1
@@ -208,6 +196,30 @@ class Trainer:
         )
 
     # rollouts -----------------------------------------------------------------------------------
+
+    def _rollouts(self, number: int) -> tuple[Collected, TokenBatch, dict[str, float]]:
+        """The groups of a step, as a batch too, and the probe's figures.
+
+        The sampler ends here, and the copy of the weights that it may have.
+        """
+        chat = self._sampler()
+        try:
+            policy, every = self.policy(chat), self.spec.probe.every
+            due = every and not number % every and self.world.probe
+            probed = probe(policy, self.spec, self.world.probe, self.world.grader) if due else {}
+            found = asyncio.run(
+                collect(
+                    policy, self.spec, self.world.tasks, self.world.grader, number,
+                    self.position.drawn, self.accelerator,
+                )
+            )  # fmt: skip
+            batch = to_batch(
+                found.kept, self.spec, lambda task, _: self._render(task), chat.prompt_tokens,
+                chat.decode,
+            )  # fmt: skip
+        finally:
+            chat.close()
+        return found, batch, probed
 
     def _sampler(self) -> TransformersChat:
         """A sampler of the weights as they are; it must forget its prefixes when they change."""

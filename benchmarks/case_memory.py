@@ -9,7 +9,7 @@ index, and for a reader, with its parts; the plain way reads as many vectors fro
 cases, one in a transaction and many; the plain way commits one row to a bare SQLite table, as
 safely. Timings vary with what else the machine does; the ratios vary less.
 
-    python benchmarks/case_memory.py --sizes 1000 10000 100000 --cases 100000
+    python benchmarks/case_memory.py --sizes 1000 10000 100000 1000000 --cases 100000
 """
 
 from __future__ import annotations
@@ -113,8 +113,9 @@ def search(count: int, options: argparse.Namespace) -> Row:
     for name, taken in seconds.items():
         row[f"{name}_p50_ms"] = float(np.percentile(taken, 50)) * 1e3
         row[f"{name}_p99_ms"] = float(np.percentile(taken, 99)) * 1e3
-    row["exact_to_numpy"] = row["exact_p50_ms"] / row["numpy_p50_ms"]
-    row["approximate_to_exact"] = row["approximate_p50_ms"] / row["exact_p50_ms"]
+    for name in ("exact", "approximate"):
+        for part in ("p50", "p99"):
+            row[f"{name}_to_numpy_{part}"] = row[f"{name}_{part}_ms"] / row[f"numpy_{part}_ms"]
     row["exact_recall"] = float(np.mean(same))
     row["approximate_recall"] = measured_recall(quick, flat, queries, k)
     return {**row, "chosen": choose(count).index.kind}

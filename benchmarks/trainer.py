@@ -10,7 +10,11 @@ default both take about 2000 tokens, padding included, with which both are near 
 With `--reward task` replies are right or wrong, and the trainer makes no pass for groups without
 spread; `--reward alternate` calls every other reply right, so that nobody can leave out any.
 
+The pocket model is small beside the libraries; `--model large` is a random Llama of 35 million
+parameters and 32,000 tokens, whose memory is its own.
+
     python benchmarks/trainer.py --prompts 16 --group-size 16
+    python benchmarks/trainer.py --prompts 8 --group-size 8 --model large --reward alternate
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from typing import Any
 
 import psutil
 import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from baselines.config import TrainSpec
 from baselines.methods import POCKET, method
@@ -55,6 +60,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=2, help="measured steps of each process")
     parser.add_argument("--max-tokens", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=2, help="processes of each side")
+    parser.add_argument("--model", default="pocket", help="pocket, large, or a folder or Hub id")
     parser.add_argument("--reward", choices=["task", "alternate"], default="task")
     parser.add_argument("--rows", type=int, default=16, help="replies in one pass of TRL's")
     parser.add_argument("--micro-tokens", type=int, default=2048, help="in one pass of ours")
@@ -117,7 +123,7 @@ def build_work(options: argparse.Namespace) -> Work:
     }
     families = tuple(POCKET["tasks"]["families"])
     spec = load(TrainSpec, None, (), merged(merged(POCKET, method("grpo").settings), changes))
-    model, tokenizer = load_model(str(files("baselines.abacus") / "weights"), "cpu", "float32")
+    model, tokenizer = build_model(options.model)
     return Work(
         spec=spec,
         model=model,
@@ -126,6 +132,26 @@ def build_work(options: argparse.Namespace) -> Work:
         tasks=tuple(ProceduralTasks(families).tasks("train", spec.prompts, 0)),
         grader=gold_grader(FamilyReward()) if options.reward == "task" else alternate,
     )
+
+
+def build_model(name: str) -> tuple[Any, Any]:
+    pocket = str(files("baselines.abacus") / "weights")
+    if name != "large":
+        return load_model(pocket if name == "pocket" else name, "cpu", "float32")
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(pocket)
+    config = LlamaConfig(
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        vocab_size=32_000,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config).eval(), tokenizer
 
 
 def alternate(task: Task, texts: Sequence[str]) -> list[Score | Failure]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +18,11 @@ from tfgrpo.experience.casebook import Casebook, Practice, StepMemory, tell
 from tfgrpo.experience.record import MEMORY
 from tfgrpo.prompts import PromptPack, load_pack
 from tfgrpo.runs import RunDir
-from tfgrpo.seeding import derive_seed
+from tfgrpo.seeding import derive_seed, stable_hash
 
 if TYPE_CHECKING:
     from memory.read.guard import Phase
+    from memory.read.neural import NeuralQ
     from memory.read.policy import ReadPolicy
     from memory.search.embed import F32, Embedder
     from memory.search.space import Space
@@ -27,16 +30,22 @@ if TYPE_CHECKING:
     from memory.types import Case, Mode
 
 TokenCounter = Callable[[str], int]
+ONNX = "onnx:"
 
 
 def make_embedder(name: str) -> Embedder:
-    """`hashing`, `minilm`, or a sentence-transformers model by folder or Hugging Face id."""
+    """`hashing`, `minilm`, or a sentence-transformers model by folder or Hugging Face id.
+
+    `onnx:FOLDER` is run by onnxruntime, see `memory.search.onnx`.
+    """
     from memory.search.embed import HashingEmbedder
+    from memory.search.onnx import OnnxEmbedder
+    from memory.search.sentence import SentenceEmbedder, packaged_minilm
 
     if name == "hashing":
         return HashingEmbedder()
-    from memory.search.sentence import SentenceEmbedder, packaged_minilm
-
+    if name.startswith(ONNX):
+        return OnnxEmbedder(Path(name.removeprefix(ONNX)), name=name)
     try:
         return SentenceEmbedder(packaged_minilm() if name == "minilm" else Path(name), name=name)
     except (FileNotFoundError, ModuleNotFoundError) as error:
@@ -85,17 +94,16 @@ def neural_file(store: CaseStore, embedder: Embedder) -> Path:
     return store.folder / f"neural-{embedder.fingerprint.short}.npz"
 
 
-def neural_value(bank: Bank) -> Callable[[F32, Sequence[int]], Sequence[float]]:
-    """Q(question, cases) of the model that was trained on the bank's own log."""
+def neural_model(store: CaseStore, embedder: Embedder) -> NeuralQ:
+    """The model of case values that was trained on the store's own log."""
+    from memory.errors import StoreError
     from memory.read.neural import NeuralQ
 
-    model = NeuralQ.load(neural_file(bank.store, bank.embedder), bank.embedder.fingerprint)
-
-    def value(question: F32, ids: Sequence[int]) -> Sequence[float]:
-        rows = [row for i in ids if (row := bank.space.vector(i)) is not None]
-        return [float(q) for q in model.values(question, np.stack(rows))] if rows else []
-
-    return value
+    try:
+        return NeuralQ.load(neural_file(store, embedder), embedder.fingerprint)
+    except StoreError as error:
+        place = quote(str(store.folder))
+        raise StoreError(f"{error} To do that: tfgrpo memory fit --store {place}.") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +126,28 @@ class Bank:
         cases = self.store.cases(CaseFilter(states=STATES))
         state = State({c.id: c for c in cases}, self.store.utilities(), self.store.seq)
         self.space.refresh(cases)
+        model = None
+        if self.spec.read == "neural":
+            model = neural_model(self.store, self.embedder)
         rules = Rules(
             policy=read_policy(self.spec, self.space.floor),
             guard=Guard(mode=self.spec.guard, phase=phase),
             eligible=self._eligible,
             render=lambda case: tell(case, 1, self.pack),
             count=self.count,
-            value=neural_value(self) if self.spec.read == "neural" else None,
+            value=None if model is None else partial(self._value, model),
         )
         share = self.spec.off_share if isinstance(self.spec, config.PracticeSpec) else 0.0
         reader = Reader(state, self.space, rules)
-        return Casebook(reader, self.pack, self.store.digest, seed, group_size, share, run_id)
+        digest = self.store.digest
+        if model is not None:  # a read depends on it, and it lies beside the store
+            digest = stable_hash(digest, model.digest)
+        return Casebook(reader, self.pack, digest, seed, group_size, share, run_id)
+
+    def _value(self, model: NeuralQ, question: F32, ids: Sequence[int]) -> Sequence[float]:
+        """Q(question, cases), for each of the cases in turn."""
+        rows = [row for i in ids if (row := self.space.vector(i)) is not None]
+        return [float(q) for q in model.values(question, np.stack(rows))] if rows else []
 
     def _eligible(self, case: Case) -> bool:
         inside = self.spec.namespace
@@ -143,16 +162,24 @@ class Bank:
 def opened(
     spec: config.MemorySpec, mode: Mode, pack: PromptPack, count: TokenCounter
 ) -> Iterator[Bank]:
+    from cli import cases_options
     from memory.search.embed import FingerprintMismatch
     from memory.search.space import Space
     from memory.store import CaseStore
 
     embedder = make_embedder(spec.embedder)
-    with CaseStore(spec.path, mode=mode, snapshot=spec.snapshot) as store:
+    if mode == "rw":
+        store = CaseStore(spec.path)  # practice makes the bank that it fills
+    else:
+        store = cases_options.opened(spec.path, mode, spec.snapshot)
+    with store:
         try:
             space = Space(store, embedder)
         except FingerprintMismatch as error:
-            raise ConfigError(f"The bank {spec.path} cannot be read: {error}") from error
+            raise ConfigError(
+                f"The bank {spec.path} cannot be read: {error} To read it as it is, give --set "
+                f"memory.embedder=NAME. {cases_options.moving(spec.path, embedder)}"
+            ) from error
         yield Bank(store, embedder, space, spec, pack, count)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,11 +11,8 @@ from cli import console, options
 from cli.cases_options import (
     ACTOR,
     STORE,
-    EmbedderName,
     Store,
     Yes,
-    embedder_of,
-    everything,
     excerpt,
     listing,
     opened,
@@ -23,11 +20,6 @@ from cli.cases_options import (
     said,
 )
 from tfgrpo.errors import ConfigError
-
-if TYPE_CHECKING:
-    from memory.care.consolidation import ConsolidationPlan
-    from memory.store import CaseStore
-    from memory.types import Kind, View
 
 
 def forget(
@@ -82,60 +74,3 @@ def forget(
     for ns, excess in plan.over.items():
         console.note(f"{console.safe(ns)} keeps {excess} too many, because they are protected.")
     preview(yes, rows)
-
-
-def consolidate(
-    threshold: Annotated[
-        float, typer.Option(help="Least cosine of any two cases that count as one.")
-    ] = 0.98,
-    embedder: EmbedderName = None,
-    yes: Yes = False,
-    store: Store = STORE,
-    json: options.Json = False,
-) -> None:
-    """Let one case stand for those that say the same; opposite outcomes are only told.
-
-    Questions and plans must both be alike, and all numbers equal. The others are archived.
-    """
-    from memory.care.consolidation import consolidate as carry_out
-
-    with opened(store, "rw" if yes else "ro") as bank:
-        plan, before = consolidation(bank, embedder, threshold), bank.seq
-        if yes:
-            carry_out(bank, plan, actor=ACTOR)
-        texts = {case.id: said(case) for case in everything(bank)}
-    if json:
-        told = {"merges": plan.merges, "contested": plan.contested, "before": before}
-        console.print_json({"done": yes, **told})
-        return
-    rows = [(m.keep, " ".join(map(str, m.archive)), excerpt(texts[m.keep])) for m in plan.merges]
-    console.show(listing(("keep", "archive", "what"), rows, texts=2))
-    for group in plan.contested:
-        numbers = " ".join(map(str, group))
-        console.show(f"contested, left alone: {numbers}  {excerpt(texts[group[0]])}")
-    if yes and rows:
-        console.note(f"To undo this and all later changes: tfgrpo memory revert {before}.")
-    preview(yes, rows)
-
-
-def consolidation(bank: CaseStore, name: str | None, threshold: float) -> ConsolidationPlan:
-    """Of cases with like questions and plans, and of insights with like texts."""
-    from memory.care.consolidation import ConsolidationPlan, plan_consolidation
-    from memory.search.reembed import attach, complete
-    from memory.sqlite.vectors import retrievable
-
-    embedder = embedder_of(bank, name)
-    attach(bank, embedder)
-    cases, utilities = everything(bank), bank.utilities()
-
-    def plan(kind: Kind, *views: View) -> ConsolidationPlan:
-        some = [case for case in retrievable(cases) if case.kind == kind]
-        found = [complete(bank, embedder, view, some) for view in views]
-        return plan_consolidation(cases, found, utilities, threshold=threshold)
-
-    one, other = plan("case", "question", "plan"), plan("insight", "plan")
-    return ConsolidationPlan(
-        one.merges + other.merges,
-        one.contested + other.contested,
-        {**one.versions, **other.versions},
-    )

@@ -74,13 +74,16 @@ def doctor(embedder: EmbedderName = None, store: Store = STORE, json: options.Js
 
 def examine(store: Path, embedder: str | None) -> Iterator[Check]:
     """The checks in turn; only the first two if the store cannot be opened."""
-    from memory.errors import CorruptStore
+    from memory.errors import CorruptStore, NotReady
 
     yield _log(store)
     try:
         bank = opened(store)
+    except NotReady as error:
+        yield Check("opens", "problem", str(error), "tfgrpo memory init")
+        return
     except CorruptStore as error:
-        yield Check("opens", "problem", str(error), f"if it is older: tfgrpo memory init; {BACKUP}")
+        yield Check("opens", "problem", str(error), BACKUP)
         return
     with bank:
         yield Check("opens", "ok", f"at event {bank.seq}")

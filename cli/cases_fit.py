@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import console, options
-from cli.cases_options import STORE, EmbedderName, Store, embedder_of, everything, opened
+from cli.cases_options import STORE, EmbedderName, Store, attached, everything, opened
 from tfgrpo.errors import ConfigError
 
 if TYPE_CHECKING:
+    from memory.read.neural import NeuralQ
     from memory.read.neural_data import Example
-    from memory.read.neural_fit import FitReport
+    from memory.read.neural_fit import FitReport, Training
     from memory.read.worth import Worth
     from memory.search.embed import F32, Embedder
     from memory.store import CaseStore
+    from tfgrpo.config import MemorySpec
+
+FIT = "fit.json"
+"""In the run of a parametric read: how its model was trained and what it was worth."""
 
 
 def fit(
@@ -33,24 +39,15 @@ def fit(
     nothing, and beside the cosine, which needs no training.
     """
     from cli.banks import neural_file
-    from memory.read.neural_data import logged
     from memory.read.neural_fit import Training
-    from memory.read.neural_fit import fit as train
-    from memory.search.reembed import attach, complete
 
     try:
         training = Training(epochs=epochs, hidden=hidden, seed=seed)
     except ValueError as error:
         raise ConfigError(f"Nothing can be trained like this: {error}") from error
     with opened(store) as bank:
-        model = embedder_of(bank, embedder)
-        attach(bank, model)
-        examples = logged(bank.retrievals, success=success)
-        ids, rows = complete(bank, model, "question", everything(bank))
-        cases = dict(zip(ids.tolist(), rows, strict=True))
-        fitted, report = train(
-            examples, questions(bank, model, examples), cases, model.fingerprint, training
-        )
+        model = attached(bank, embedder)
+        fitted, report = trained(bank, model, training, success)
         path = neural_file(bank, model)
     fitted.save(path)
     if json:
@@ -58,6 +55,43 @@ def fit(
         return
     _print(report)
     console.show(f"Wrote {console.safe(path)}; read by it with --read neural.")
+
+
+def fit_once(memory: MemorySpec) -> NeuralQ:
+    """The model that a parametric read of this bank needs; trained and kept if there is none.
+
+    Nothing else in the folder of the bank is touched, so that others may read it meanwhile. Equal
+    banks give equal models, so whoever is killed or raced here loses nothing.
+    """
+    from cli.banks import neural_file, neural_model
+    from memory.read.neural_fit import Training
+
+    with opened(memory.path, "frozen") as bank:
+        model = attached(bank, memory.embedder)
+        path = neural_file(bank, model)
+        if not path.exists():
+            trained(bank, model, Training(), 1.0)[0].save(path)
+        return neural_model(bank, model)
+
+
+def trained(
+    bank: CaseStore, model: Embedder, training: Training, success: float
+) -> tuple[NeuralQ, FitReport]:
+    """Fitted to the store's own log; a reward of at least `success` is one."""
+    from memory.errors import StoreError
+    from memory.read.neural_data import logged
+    from memory.read.neural_fit import fit as train
+    from memory.search.reembed import complete
+
+    examples = logged(bank.retrievals, success=success)
+    ids, rows = complete(bank, model, "question", everything(bank))
+    cases = dict(zip(ids.tolist(), rows, strict=True))
+    asked = questions(bank, model, examples)
+    try:
+        return train(examples, asked, cases, model.fingerprint, training)
+    except StoreError as error:
+        place = quote(str(bank.folder))
+        raise StoreError(f"{error} Practice logs them: tfgrpo learn --memory {place}.") from error
 
 
 def questions(bank: CaseStore, model: Embedder, examples: list[Example]) -> dict[str, F32]:

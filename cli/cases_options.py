@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,24 +42,29 @@ EmbedderName = Annotated[
     str | None,
     typer.Option(
         "--embedder",
-        help="hashing, minilm, or a sentence-transformers folder; by default the store's own.",
+        help="hashing, minilm, a sentence-transformers folder, or onnx:FOLDER; by default the "
+        "store's own.",
         show_default=False,
     ),
 ]
 
 
 def opened(folder: Path, mode: Mode = "ro", snapshot: str | None = None) -> CaseStore:
-    """The store, which must be there: only `init` makes one."""
-    from memory.errors import NoStore
+    """The store, which must be there: only `init` and practice make one."""
+    from memory.errors import NoStore, NotReady
     from memory.sqlite.database import FILE_NAME
     from memory.store import CaseStore
 
+    place = quote(str(folder))
     if not (folder / FILE_NAME).exists():
         raise NoStore(
-            f"There is no store of cases in {folder}; name another with --store, or make one: "
-            "tfgrpo memory init."
+            f"There is no store of cases in {folder}; name another, fill one by practice (tfgrpo "
+            f"learn --memory {place}), or make an empty one: tfgrpo memory init --store {place}."
         )
-    return CaseStore(folder, mode=mode, snapshot=snapshot)
+    try:
+        return CaseStore(folder, mode=mode, snapshot=snapshot)
+    except NotReady as error:
+        raise NotReady(f"{error} To do that: tfgrpo memory init --store {place}.") from error
 
 
 def embedder_of(store: CaseStore | None, name: str | None) -> Embedder:
@@ -75,6 +81,25 @@ def embedder_of(store: CaseStore | None, name: str | None) -> Embedder:
     if known is None:
         raise ConfigError("This store does not say what made its vectors; name it: --embedder.")
     return make_embedder(known.model)
+
+
+def attached(store: CaseStore, name: str | None) -> Embedder:
+    """The same, which must make the vectors that the store is searched by."""
+    from memory.search.embed import FingerprintMismatch
+    from memory.search.reembed import attach
+
+    embedder = embedder_of(store, name)
+    try:
+        attach(store, embedder)
+    except FingerprintMismatch as error:
+        raise FingerprintMismatch(f"{error} {moving(store.folder, embedder)}") from error
+    return embedder
+
+
+def moving(folder: Path, embedder: Embedder) -> str:
+    """How a store comes to the vectors of an embedder, as a sentence."""
+    store, name = quote(str(folder)), quote(embedder.fingerprint.model)
+    return f"To re-embed it: tfgrpo memory reembed --store {store} --embedder {name}."
 
 
 def searched_space(store: CaseStore) -> str:

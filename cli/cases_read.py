@@ -15,7 +15,7 @@ from cli.cases_options import (
     EmbedderName,
     Namespace,
     Store,
-    embedder_of,
+    attached,
     excerpt,
     listing,
     opened,
@@ -130,7 +130,7 @@ def by_likeness(
     """Cosines of the nearest cases, nearest first."""
     from memory.search.space import Space
 
-    space = Space(bank, embedder_of(bank, embedder))
+    space = Space(bank, attached(bank, embedder))
     kept, needed = bank.vectors.progress(space.fingerprint, "question")
     if kept < needed:
         console.note(

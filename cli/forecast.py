@@ -19,6 +19,9 @@ PROBLEMS, REPLIES = 4, 64
 RIGHT = 0.5
 """The share of replies that is taken to be right where only those are learned from."""
 
+PROBED = 8
+"""Temperatures that a search for an entropy usually tries, the base's own among them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -52,6 +55,8 @@ def work_of(job: Job, plan: Plan) -> Work:
         case "train":
             replies = spec.steps * spec.prompts * spec.group_size
             return Work(stepped=replies, trained=replies * (spec.epochs - 1))
+        case "match":
+            return Work(sampled=PROBED * spec.limit * spec.n)
     source = spec.source
     if source.kind == "rejection":
         seen = work_of(plan.job(job.needs[0]), plan).sampled
@@ -109,7 +114,8 @@ def cost_sentence(plan: Plan) -> str | None:
 
     None for models in this process.
     """
-    paid = [job for job in plan.jobs if job.spec.model.kind == "openai"]
+    priced = [job for job in plan.jobs if job.kind != "match"]  # those know local models only
+    paid = [job for job in priced if job.spec.model.kind == "openai"]
     if not paid:
         return None
     bounds = [

@@ -21,6 +21,7 @@ from cli import (
     experiences,
     imitate,
     learn,
+    match,
     methods,
     plan,
     rescore,
@@ -56,6 +57,7 @@ app.add_typer(samples.app, name="samples")
 app.command("imitate")(imitate.imitate)
 app.command("sweep")(sweep.sweep)
 app.command("shift")(shift.shift)
+app.command("match")(match.match)
 app.command("claims")(claims.claims)
 app.command("methods")(methods.methods)
 app.add_typer(experiences.app, name="experiences")

@@ -98,10 +98,10 @@ def scorer(spec: config.ModelSpec, known: Scorer | None = None) -> Iterator[Scor
 
 
 def _local(spec: config.ModelSpec) -> config.AbacusSpec | config.TransformersSpec:
-    if isinstance(spec, config.OpenAISpec):
+    if not isinstance(spec, config.AbacusSpec | config.TransformersSpec):
         raise ConfigError(
-            f"The shift of {spec.model!r} needs its logits, which an endpoint does not give; use a "
-            "model in this process, such as hf/PATH-OR-ID."
+            "The shift of a model needs its logits, which an endpoint does not give, and vLLM "
+            "neither; use a model in this process, such as hf/PATH-OR-ID."
         )
     return spec
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from baselines.imitation_config import ImitateSpec
+    from cli.match_runs import MatchSpec
     from cli.stages import Job
     from tfgrpo.config import EvalSpec, LearnSpec
 
@@ -26,10 +27,28 @@ def run_job(root: Path, job: Job) -> float:
             train_in(folder, job.spec)
         case "imitate":
             imitate(folder, job.spec)
+        case "match":
+            match(folder, job.spec)
         case "eval":
-            evaluate(folder, job.spec, job.label)
+            evaluate(folder, spec_now(root, job), job.label)
     gc.collect()  # models hang in cycles, and the next job of this process wants their memory
     return time.monotonic() - started
+
+
+def spec_now(root: Path, job: Job) -> EvalSpec:
+    """The settings of an evaluation, with the temperature that was found since it was planned."""
+    from cli.match_runs import at_found
+
+    spec: EvalSpec = job.spec
+    return at_found(spec, root / job.matched) if job.matched else spec
+
+
+def match(folder: Path, spec: MatchSpec) -> None:
+    from cli import sessions
+    from cli.match_runs import run_match
+
+    with sessions.open_run(folder, spec, "match") as opened:
+        run_match(spec, opened)
 
 
 def learn(folder: Path, spec: LearnSpec) -> None:
@@ -57,6 +76,7 @@ def imitate(folder: Path, spec: ImitateSpec) -> None:
 
 def evaluate(folder: Path, spec: EvalSpec, label: str) -> None:
     from cli import sessions, wiring
+    from cli.cases_fit import FIT, fit_once
     from cli.watch import evaluation_watch
 
     with (
@@ -64,4 +84,6 @@ def evaluate(folder: Path, spec: EvalSpec, label: str) -> None:
         wiring.session(folder / sessions.CALLS, spec.budget, spec.price) as models,
         evaluation_watch(spec, models.meter, f"Evaluating {label}") as watch,
     ):
+        if spec.memory is not None and spec.memory.read == "neural":
+            opened.write_json(FIT, fit_once(spec.memory).notes)
         sessions.run_evaluation(spec, opened, models, watch)

@@ -25,6 +25,8 @@ class Settings:
 
     def of(self, kind: str, own: Table) -> Any:
         """The spec of a job, `own` on top. Raises ConfigError if anything in it is wrong."""
+        if kind == "match":
+            own = {**own, **{side: dump(self.of("eval", own[side])) for side in ("arm", "like")}}
         trained = own.get("model")
         if trained and self._model.kind == "abacus":  # as the base is run
             rows = self._model.max_batch_rows
@@ -54,7 +56,9 @@ class Settings:
 
     def _given(self, kind: str, own: Table) -> list[str]:
         """The flags that are meant for jobs of a kind; learning tells of those that none knows."""
-        known = {key for model in self._models.values() for key in model.model_fields}
+        # Whom a search asks, and how often, is its own: its settings are given by its name alone.
+        open_to_all = {k: v for k, v in self._models.items() if k != "match"}
+        known = {key for model in open_to_all.values() for key in model.model_fields}
         kept = []
         for flag in self._flags:
             scope, dot, rest = flag.partition(".")
@@ -62,7 +66,8 @@ class Settings:
                 kept += [rest] if scope == kind else []
                 continue
             key = flag.partition("=")[0].partition(".")[0].strip()
-            mine = key in self._models[kind].model_fields or (kind == "learn" and key not in known)
+            named = kind in open_to_all and key in self._models[kind].model_fields
+            mine = named or (kind == "learn" and key not in known)
             if mine and (key != "memory" or "memory" in own):
                 kept.append(flag)
         return kept
@@ -71,16 +76,23 @@ class Settings:
 def _specs(kinds: Collection[Kind]) -> dict[str, Any]:
     from baselines.config import TrainSpec
     from baselines.imitation_config import ImitateSpec
+    from cli.match_runs import MatchSpec
     from tfgrpo.config import EvalSpec, LearnSpec
 
-    every = {"learn": LearnSpec, "train": TrainSpec, "imitate": ImitateSpec, "eval": EvalSpec}
+    every = {
+        "learn": LearnSpec, "train": TrainSpec, "imitate": ImitateSpec, "match": MatchSpec,
+        "eval": EvalSpec,
+    }  # fmt: skip
     return {kind: spec for kind, spec in every.items() if kind in {*kinds, "eval"}}
 
 
 def _check(kind: str, spec: Any) -> None:
     from baselines import config, imitation_config
+    from cli import match_runs
 
     if kind == "train":
         config.check(spec)
     elif kind == "imitate":
         imitation_config.check(spec)
+    elif kind == "match":
+        match_runs.check(spec)

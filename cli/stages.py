@@ -18,13 +18,17 @@ Table = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run in the folder `name` of the bench, after the jobs that `needs` names."""
+    """A run in the folder `name` of the bench, after the jobs that `needs` names.
+
+    `matched` is the one among them that finds the temperature.
+    """
 
     name: str
     label: str
     kind: Kind | Literal["eval"]
     spec: Any
     needs: tuple[str, ...] = ()
+    matched: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class Order:
 
 def plan_of(suite: Suite, order: Order) -> Plan:
     """The jobs and arms of a suite. Raises ConfigError if any of their settings is wrong."""
+    from cli.match_runs import at_found
+
     settings = Settings({stage.kind for stage in suite.stages}, order.flags, order.preset)
     jobs: list[Job] = []
     arms: list[PlannedArm] = []
@@ -86,19 +92,23 @@ def plan_of(suite: Suite, order: Order) -> Plan:
     plans: list[tuple[ArmPlan, int | None]] = [(a, None) for a in suite.arms if not a.seeded]
     plans += [(arm, seed) for seed in seeds for arm in suite.arms if arm.seeded]
     for arm, at in plans:
-        needs = tuple(f"{name}-{at}" for name in arm.needs)
+        needs = tuple(f"{name}-{at or 0}" for name in arm.needs)
         planned = PlannedArm(
             arm.name, arm.family, at, folder_of(arm.name, at), transitive(needs, jobs)
         )
         own = filled(arm.settings, _places(suite, order.root, at or 0))
         own |= {"limit": order.limit, "n": order.n, "seed": 0, "detail": True}
-        jobs.append(Job(planned.path, planned.label, "eval", settings.of("eval", own), needs))
+        spec = settings.of("eval", own)
+        matched = arm.matched and f"{arm.matched}-{at or 0}"
+        if matched:
+            spec = at_found(spec, order.root / matched)
+        jobs.append(Job(planned.path, planned.label, "eval", spec, needs, matched))
         arms.append(planned)
     return Plan(tuple(jobs), tuple(arms))
 
 
 def folder_of(name: str, seed: int | None) -> str:
-    plain = name.replace(", ", "-").replace(" + ", "+").replace(" ", "-")
+    plain = name.replace(", ", "-").replace(" + ", "+").replace(" ", "-").replace("'", "")
     return plain if seed is None else f"{plain}-{seed}"
 
 

@@ -12,7 +12,7 @@ from tfgrpo.types import EMPTY
 from tfgrpo.verdict.arms import Family
 
 Table = Mapping[str, Any]
-Kind = Literal["learn", "train", "imitate"]
+Kind = Literal["learn", "train", "imitate", "match"]
 
 HOT = 1.5
 """The temperature of the control that only samples the base model hotter."""
@@ -38,17 +38,23 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class ArmPlan:
-    """An evaluation, in terms of an EvalSpec; `settings` and `needs` are as those of a stage."""
+    """An evaluation, in terms of an EvalSpec; `settings` and `needs` are as those of a stage.
+
+    With `once` it is made of the first seed's stages alone. `matched` names the stage whose
+    temperature it is sampled at.
+    """
 
     name: str
     family: Family
     settings: Table
     needs: tuple[str, ...] = ()
+    once: bool = False
+    matched: str | None = None
 
     @property
     def seeded(self) -> bool:
         """Whether there is one for each seed."""
-        return bool(self.needs)
+        return bool(self.needs) and not self.once
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,8 @@ def _library(name: str, stage: str) -> ArmPlan:
 
 
 def _placebo(stage: str) -> ArmPlan:
-    return ArmPlan("placebo", "control", {"policy": f"placebo:{{{stage}}}"}, (stage,))
+    """One for all seeds, whose libraries are about equally long: its text depends on no more."""
+    return ArmPlan("placebo", "control", {"policy": f"placebo:{{{stage}}}"}, (stage,), once=True)
 
 
 def _cases(name: str, needs: tuple[str, ...], policy: str = "base", **memory: str) -> ArmPlan:
@@ -103,6 +110,12 @@ def _cases(name: str, needs: tuple[str, ...], policy: str = "base", **memory: st
 
 def _weights(name: str, stage: str, family: Family = "weights") -> ArmPlan:
     return ArmPlan(name, family, {"policy": "base", "model": _trained(stage)}, (stage,))
+
+
+def _entropy_matched(arm: ArmPlan, search: str) -> ArmPlan:
+    """`arm` at the temperature that the stage `search` finds."""
+    name = f"{arm.name}, base's entropy"
+    return ArmPlan(name, "control", arm.settings, (*arm.needs, search), matched=search)
 
 
 def _trained(stage: str) -> Table:
@@ -124,6 +137,7 @@ MEMORY = Suite(
         _cases("similarity", ("learn",), read="similarity"),
         _cases("value", ("learn",), read="value"),
         _cases("value, drawn", ("learn",), read="value", draw="softmax"),
+        _cases("neural", ("learn",), read="neural"),
         _cases("both", ("learn",), "library:{learn}", read="value"),
     ),
     (
@@ -132,9 +146,13 @@ MEMORY = Suite(
         ("base", "value"),
         ("similarity", "value"),
         ("value", "value, drawn"),
+        ("base", "neural"),
+        ("similarity", "neural"),
         ("library", "both"),
     ),
 )
+
+GRPO = _weights("grpo", "train-grpo")
 
 FULL = Suite(
     (
@@ -143,6 +161,7 @@ FULL = Suite(
         Stage("train-grpo", "train", {"method": "grpo"}),
         Stage("train-w-reinforce", "train", {"method": "w-reinforce"}),
         Stage("train-random", "train", {"method": "grpo", "rewards": [{"kind": "random"}]}),
+        Stage("match-grpo", "match", {"arm": GRPO.settings, "like": BASE.settings}, GRPO.needs),
         Stage("imitate-rejection", "imitate", {"source": "rejection:{learn}"}, ("learn",)),
         Stage("imitate-distil", "imitate", {"source": "distil:{learn}"}, ("learn",)),
     ),
@@ -156,7 +175,8 @@ FULL = Suite(
         _library("library", "learn"),
         _cases("cases", ("practice",), read="value"),
         _cases("library + cases", ("learn", "practice"), "library:{learn}", read="value"),
-        _weights("grpo", "train-grpo"),
+        GRPO,
+        _entropy_matched(GRPO, "match-grpo"),
         _weights("w-reinforce", "train-w-reinforce"),
         _weights("random reward", "train-random", "control"),
         _weights("rejection", "imitate-rejection"),
@@ -179,6 +199,7 @@ FULL = Suite(
         ("rejection", "library"),
         ("rejection", "grpo"),
         ("random reward", "grpo"),
+        ("grpo", "grpo, base's entropy"),
         ("grpo", "w-reinforce"),
         ("grpo", "grpo + library"),
         ("library", "grpo + library"),

@@ -156,6 +156,10 @@ def build_backend(spec: config.ModelSpec) -> ChatModel:
             from tfgrpo.llm.transformers_local import TransformersChat
 
             return TransformersChat(spec.path, spec.device, spec.dtype, spec.max_batch_rows)
+        case config.VllmSpec():
+            from tfgrpo.llm.vllm_local import VllmChat
+
+            return VllmChat(spec.path, spec.dtype, spec.options)
         case config.OpenAISpec():
             from tfgrpo.llm.openai_compat import OpenAIChat
 

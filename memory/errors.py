@@ -2,6 +2,7 @@
 
     StoreError
     ├── NoStore          there is none at this place
+    ├── NotReady         it must be opened for writing once before it can be read
     ├── CorruptStore     the file is damaged, foreign, or of another format
     ├── StoreBusy        another process has kept writing
     ├── ReadOnlyStore    this store was opened for reading only
@@ -20,6 +21,10 @@ class StoreError(Exception):
 
 
 class NoStore(StoreError):
+    pass
+
+
+class NotReady(StoreError):
     pass
 
 

@@ -18,7 +18,7 @@ from memory.sqlite.database import Database
 from memory.sqlite.history import Stamp, StoreState
 from memory.sqlite.retrievals import RetrievalLog
 from memory.sqlite.utility import read_utilities
-from memory.sqlite.vectors import VectorTable
+from memory.sqlite.vectors import VectorTable, marks_of, read_marks, retrievable
 from memory.types import (
     AddResult,
     Case,
@@ -27,6 +27,7 @@ from memory.types import (
     ChangeSet,
     Event,
     ImportReport,
+    Mark,
     Mode,
     OnConflict,
     Parent,
@@ -61,7 +62,7 @@ class CaseStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         if snapshot is not None and mode == "rw":
-            raise SnapshotError("The past cannot be written; open a snapshot with mode frozen.")
+            raise SnapshotError("The past cannot be written; open a snapshot for reading only.")
         self.folder = folder
         self.mode: Mode = mode
         self._database = Database(folder, mode, patience)
@@ -101,6 +102,13 @@ class CaseStore:
             return [c for c in found if rows.matches(c, wanted)][:limit]
         with self._database.read() as connection:
             return rows.read_cases(connection, wanted, after, limit)
+
+    def marks(self) -> list[Mark]:
+        """Of the cases that can be found by likeness, by id: far quicker than the cases."""
+        if self._state is not None:
+            return marks_of(retrievable(self._state.cases.values()))
+        with self._database.read() as connection:
+            return read_marks(connection)
 
     def keyword_search(
         self, text: str, wanted: CaseFilter = _ACTIVE, limit: int = 10

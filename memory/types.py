@@ -22,6 +22,8 @@ Mode = Literal["rw", "ro", "frozen"]
 OnConflict = Literal["skip", "overwrite", "refuse"]
 SeqRef = int | str
 """A sequence number, or the name of a snapshot."""
+Mark = tuple[int, str, int, float]
+"""Id, uid, seq and updated of a case: what tells whether it is still the same."""
 
 KINDS: tuple[Kind, ...] = ("case", "insight", "subtask", "tool")
 STATES: tuple[CaseState, ...] = ("active", "archived", "deleted")

@@ -13,6 +13,7 @@ Tasks and models can be written as one string instead of a table:
     abacus                    the model in the package    {kind = "abacus"}
     hf/Qwen/Qwen3-0.6B        transformers, id or folder  {kind = "transformers", path = ...}
     runs/train-1              what a training run made    {kind = "transformers", path = ...}
+    vllm/Qwen/Qwen3-0.6B      vLLM, id, folder or run     {kind = "vllm", path = ...}
     openai/gpt-5-mini         the OpenAI API              {kind = "openai", model = ...}
     NAME@http://host:8000/v1  any compatible endpoint     {kind = "openai", model, base_url}
 
@@ -140,6 +141,18 @@ class TransformersSpec(Spec):
     max_batch_rows: Positive = 64
 
 
+class VllmSpec(Spec):
+    """A causal model in vLLM's engine on this machine (extra `vllm`); `path` as for transformers.
+
+    `options` are arguments of vLLM's engine by their names, such as `max_model_len`.
+    """
+
+    kind: Literal["vllm"] = "vllm"
+    path: Name
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class OpenAISpec(Spec):
     """An OpenAI-compatible endpoint. The key itself is read from the variable, never stored.
 
@@ -213,12 +226,15 @@ def parse_model(text: str) -> dict[str, Any]:
         return {"kind": "openai", "model": rest}
     if source == "hf" and rest:
         return {"kind": "transformers", "path": rest}
+    if source == "vllm" and rest:
+        trained = Path(rest) / "weights"
+        return {"kind": "vllm", "path": str(trained if trained.is_dir() else rest)}
     for folder in (Path(text) / "weights", Path(text)):
         if (folder / "config.json").is_file() and (folder / "tokenizer_config.json").is_file():
             return {"kind": "transformers", "path": str(folder)}
     raise ConfigError(
         f"{text!r} names no model; write abacus, the folder of a training run, hf/PATH-OR-ID, "
-        "openai/NAME or NAME@http://URL."
+        "vllm/PATH-OR-ID, openai/NAME or NAME@http://URL."
     )
 
 
@@ -231,7 +247,9 @@ TasksSpec = Annotated[
     ProceduralSpec | JsonlSpec | HubSpec | GymSpec | SetSpec | CustomTasksSpec,
     Field(discriminator="kind"),
 ]
-ModelSpec = Annotated[AbacusSpec | TransformersSpec | OpenAISpec, Field(discriminator="kind")]
+ModelSpec = Annotated[
+    AbacusSpec | TransformersSpec | VllmSpec | OpenAISpec, Field(discriminator="kind")
+]
 
 
 RewardName = Literal["exact", "numeric", "choice", "words", "math"]

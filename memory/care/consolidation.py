@@ -1,9 +1,9 @@
 """One case in place of several that say nearly the same.
 
 Likeness of vectors is a weak witness: "Where / When was X born" have a cosine of 0.99. A plan is
-therefore something to look at before it is carried out. It never puts together what has other
-numbers, other operators, another outcome, kind or namespace, and it leaves a question alone on
-which opposite outcomes are known. `upkeep.undo` takes it back.
+therefore something to look at before it is carried out. It never puts together what has another
+outcome, kind or namespace, nor, unless somebody reads it, other numbers or operators; and it leaves
+a question alone on which opposite outcomes are known. `upkeep.undo` takes it back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from memory.search.embed import F32
 from memory.search.index import I64
 from memory.sqlite.utility import priors
 from memory.sqlite.vectors import retrievable
-from memory.types import Case, CaseFilter, CaseIn, Parent
+from memory.types import Case, CaseIn, Parent
 
 if TYPE_CHECKING:
     from memory.store import CaseStore
@@ -58,6 +58,8 @@ def plan_consolidation(
     utilities: Mapping[int, Utility],
     *,
     threshold: float = NEAR_COPY,
+    same_numbers: bool = True,
+    most: int | None = None,
 ) -> ConsolidationPlan:
     """Which active cases and insights say the same. A pure function of its arguments.
 
@@ -71,12 +73,17 @@ def plan_consolidation(
             looked for in the first, which is best that of the questions.
         utilities: credits, as `CaseStore.utilities` gives them.
         threshold: least cosine of any two cases of a group, in every view.
+        same_numbers: whether their numbers and operators must be equal. Only a writer who reads
+            the cases may do without, see `consolidate`.
+        most: cases of a group; a larger one is cut into parts. None stands for no limit.
 
     Raises:
-        InvalidCase: if there is no view or the threshold is not in (0, 1].
+        InvalidCase: if there is no view, the threshold is not in (0, 1], or `most` below 2.
     """
     if not views or not 0 < threshold <= 1:
         raise InvalidCase("Likeness needs a view and a threshold above 0 up to 1; give both.")
+    if most is not None and most < 2:
+        raise InvalidCase(f"No group has at most {most} cases; give 2 or more.")
     given = sorted(cases, key=lambda case: case.id)
     places = [{number: i for i, number in enumerate(ids.tolist())} for ids, _ in views]
     some = [c for c in retrievable(given) if all(c.id in place for place in places)]
@@ -87,8 +94,9 @@ def plan_consolidation(
     opposed = [g for g in asked if {"success", "failure"} <= {some[i].outcome for i in g}]
     barred = {i for group in opposed for i in group}
     free = [i for i in range(len(some)) if i not in barred]
-    alike = clusters([_said(some[i]) for i in free], [m[free] for m in matrices], threshold)
-    groups = [[some[free[i]] for i in group] for group in alike]
+    said = _said if same_numbers else _filed
+    alike = clusters([said(some[i]) for i in free], [m[free] for m in matrices], threshold)
+    groups = [[some[free[i]] for i in part] for group in alike for part in _cut(group, most)]
     merges = tuple(_merges(groups, given, utilities))
     wanted = {number for merge in merges for number in merge.members}
     contested = tuple(tuple(some[i].id for i in group) for group in opposed)
@@ -101,6 +109,16 @@ def _asked(case: Case) -> Hashable:
 
 def _said(case: Case) -> Hashable:
     return _asked(case), case.outcome, formulas(case.plan)
+
+
+def _filed(case: Case) -> Hashable:
+    return case.ns, case.kind, case.outcome
+
+
+def _cut(group: Sequence[int], most: int | None) -> Iterator[Sequence[int]]:
+    size = most or len(group)
+    parts = (group[at : at + size] for at in range(0, len(group), size))
+    return (part for part in parts if len(part) > 1)
 
 
 def _merges(
@@ -144,9 +162,9 @@ def consolidate(
     """Carry a plan out, all of it or nothing.
 
     Without `write`, the kept case of each group remains and gets the others as parents, relation
-    `same`. With it, a new insight takes the place of the whole group: `write` is given the cases
-    and returns its text, a blank one to leave the group alone. A text that was archived or deleted
-    before leaves it alone as well.
+    `same`. With it, a new one takes the place of the whole group, with the kept one's question and
+    origin and a text (its plan) that `write` makes of the cases; a blank one leaves the group
+    alone, and so does one that was archived or deleted before.
 
     Raises:
         VersionConflict: if one of the cases has changed since it was looked at.
@@ -157,11 +175,11 @@ def consolidate(
             texts[merge.keep] = write([store.get(number) for number in merge.members]).strip()
     with store.transaction():
         require_versions(store, plan.versions)
-        known = {c.id: c.parents for c in store.cases(CaseFilter(kind="insight"))}
+        known = {case.id: case.parents for case in store.cases()}
         parts = [
             _keep_one(store, merge, actor)
             if write is None
-            else _put_insight(store, merge, texts[merge.keep], known, actor)
+            else _put_one(store, merge, texts[merge.keep], known, actor)
             for merge in plan.merges
         ]
     return Done(
@@ -185,31 +203,38 @@ def _keep_one(store: CaseStore, merge: Merge, actor: str) -> Done:
     return Done(merge.archive, (), {kept.id: tuple(set(fresh) - set(kept.parents))})
 
 
-def _put_insight(
+def _put_one(
     store: CaseStore,
     merge: Merge,
     text: str,
     known: Mapping[int, tuple[Parent, ...]],
     actor: str,
 ) -> Done:
-    """`known`: the parents that insights had before."""
+    """`known`: the parents that active cases had before."""
     if not text:
         return Done()
-    members = [store.get(number) for number in merge.members]
-    insight = CaseIn(
-        ns=members[0].ns,
-        kind="insight",
+    kept, members = store.get(merge.keep), [store.get(number) for number in merge.members]
+    written = CaseIn(
+        ns=kept.ns,
+        kind=kept.kind,
+        question=kept.question,
         plan=text,
-        outcome=members[0].outcome,
+        reward=kept.reward,
+        outcome=kept.outcome,
+        item_id=kept.item_id,
+        dataset=kept.dataset,
+        split=kept.split,
         parents=tuple(Parent(case.id, "consolidated") for case in members),
     )
-    result = store.add(insight, actor=actor, reason="consolidation")
+    result = store.add(written, actor=actor, reason="consolidation")
     made = store.get(result.id)
     if made.state != "active":
         return Done()
     gone = [case.id for case in members if case.id != made.id and not case.pinned]
-    store.archive(gone, actor=actor, reason=f"told by insight {made.id}")
+    store.archive(gone, actor=actor, reason=f"told by case {made.id}")
     if result.status == "created":
         return Done(tuple(gone), (made.id,))
+    if made.id not in known:  # it was written for another group of the same plan
+        return Done(tuple(gone))
     fresh = tuple(parent for parent in made.parents if parent not in known[made.id])
     return Done(tuple(gone), (), {made.id: fresh})

@@ -55,6 +55,14 @@ class NeuralQ:
     def dim(self) -> int:
         return len(self.w1) // 4
 
+    @property
+    def digest(self) -> str:
+        """Hash of the weights and of the space: a report names by it what was read by."""
+        return sha256(canonical_json([self.fingerprint.digest, self._told_weights()]))
+
+    def _told_weights(self) -> dict[str, Any]:
+        return {name: _encoded(getattr(self, name)) for name in _WEIGHTS}
+
     def values(self, query: F32, cases: F32) -> F64:
         """Q of one query (dim,) and each of the cases (n, dim): shape (n,), each in [0, 1].
 
@@ -77,7 +85,7 @@ class NeuralQ:
             "format": FORMAT,
             "fingerprint": asdict(self.fingerprint),
             "notes": self.notes,
-            "weights": {name: _encoded(getattr(self, name)) for name in _WEIGHTS},
+            "weights": self._told_weights(),
         }
         told = {**body, "check": sha256(canonical_json(body))}
         replace_file(path, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
@@ -98,7 +106,7 @@ class NeuralQ:
             weights = {name: _decoded(body["weights"][name]) for name in _WEIGHTS}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
-                f"{path} holds no model of case values that this version can read; train it again."
+                f"{path} holds no model of case values that this version can read; train one."
             ) from error
         trained.require(fingerprint)
         return cls(trained, **weights, notes=body["notes"])

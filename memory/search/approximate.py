@@ -6,6 +6,7 @@ and because a graph of 100,000 vectors takes minutes to build, this index a seco
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from typing import Any, Self
@@ -102,7 +103,9 @@ class ApproximateIndex(FaissIndex):
     @classmethod
     def from_bytes(cls, data: bytes, dim: int, count: int) -> Self:
         index = cls(dim)
-        index._index = index._faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+        # In parts: `deserialize_index` would hold all of it twice more.
+        reader = index._faiss.PyCallbackIOReader(io.BytesIO(data).read)
+        index._index = index._faiss.read_index(reader)
         index._ids = np.sort(index._stored_ids())
         if (index.dim, len(index)) != (dim, count):
             raise ValueError("these bytes hold another number of vectors.")

@@ -35,7 +35,8 @@ class VectorIndex(Protocol):
 
     `add` refuses an id that is there, `remove` returns how many were there. `search` takes queries
     (q, d) and returns one `Hits` per query; `allow` restricts it to these ids, inside the search,
-    so that blocked ids never take a place among the k.
+    so that blocked ids never take a place among the k. `vectors` gives back what was added: those
+    of the ids that are there, ascending, and their rows.
     """
 
     @property
@@ -48,6 +49,7 @@ class VectorIndex(Protocol):
     def add(self, ids: Iterable[int], vectors: F32) -> None: ...
     def remove(self, ids: Iterable[int]) -> int: ...
     def search(self, queries: F32, k: int, allow: Iterable[int] | None = None) -> list[Hits]: ...
+    def vectors(self, ids: Iterable[int]) -> tuple[I64, F32]: ...
     def to_bytes(self) -> bytes: ...
     @classmethod
     def from_bytes(cls, data: bytes, dim: int, count: int) -> Self: ...
@@ -88,6 +90,11 @@ class NumpyIndex:
         kept = slice(None) if allow is None else np.isin(self._ids, as_ids(allow))
         ids, vectors = self._ids[kept], self._vectors[kept]
         return [best(ids, vectors, query, k) for query in rows]
+
+    def vectors(self, ids: Iterable[int]) -> tuple[I64, F32]:
+        kept = np.isin(self._ids, as_ids(ids))
+        order = self._ids[kept].argsort()
+        return self._ids[kept][order], self._vectors[kept][order]
 
     def to_bytes(self) -> bytes:
         return self._ids.tobytes() + self._vectors.tobytes()
@@ -150,6 +157,14 @@ class FaissIndex:
             for query, row, near in zip(rows, scores, found, strict=True)
         ]
 
+    def vectors(self, ids: Iterable[int]) -> tuple[I64, F32]:
+        wanted = np.unique(as_ids(ids))
+        places = np.searchsorted(self._ids, wanted)
+        there = places < len(self)
+        there[there] = self._ids[places[there]] == wanted[there]
+        found = wanted[there]
+        return found, self._index.reconstruct_batch(found) if len(found) else self._empty()
+
     def _nearest(self, rows: F32, k: int, selector: Any) -> tuple[F32, I64]:
         """Scores and ids, both (queries, k), k at most what the selector lets through."""
         scores, ids = self._index.search(rows, k, params=self._parameters(selector))
@@ -174,8 +189,8 @@ class FaissIndex:
         return None if selector is None else self._faiss.SearchParameters(sel=selector)
 
     def to_bytes(self) -> bytes:
-        vectors = self._index.reconstruct_batch(self._ids) if len(self) else self._empty()
-        return bytes(self._ids.tobytes() + vectors.tobytes())
+        ids, vectors = self.vectors(self._ids)
+        return bytes(ids.tobytes() + vectors.tobytes())
 
     @classmethod
     def from_bytes(cls, data: bytes, dim: int, count: int) -> Self:

@@ -10,18 +10,20 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from memory.search.approximate import ApproximateIndex
-from memory.search.index import F32, I64, FaissIndex, NumpyIndex, VectorIndex
+from memory.search.index import VectorIndex
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+WRITING = ".writing-"
+LEFT = 3600.0
+"""Seconds after which nobody is still writing a file."""
 
-Index = TypeVar("Index", NumpyIndex, FaissIndex, ApproximateIndex)
+Index = TypeVar("Index", bound=VectorIndex)
 
 
 class StaleIndex(Exception):
@@ -82,7 +84,18 @@ def save(index: VectorIndex, folder: Path, *, fingerprint: str, seq: int) -> Man
     for old in folder.glob("gen-*.bin"):
         if old.name != name:
             old.unlink(missing_ok=True)
+    _clear_leftovers(folder)
     return manifest
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what killed writers began, each as large as an index; others may write just now."""
+    for file in folder.glob(f"{WRITING}*"):
+        try:
+            if time.time() - file.stat().st_mtime > LEFT:
+                file.unlink()
+        except FileNotFoundError:
+            continue
 
 
 def load(cls: type[Index], folder: Path, *, fingerprint: str, seq: int) -> Index:
@@ -108,36 +121,12 @@ def load(cls: type[Index], folder: Path, *, fingerprint: str, seq: int) -> Index
         raise StaleIndex("its vectors cannot be read") from error
 
 
-def load_or_build(
-    cls: type[Index],
-    folder: Path,
-    *,
-    fingerprint: str,
-    seq: int,
-    dim: int,
-    vectors: Callable[[], tuple[I64, F32]],
-) -> tuple[Index, str | None]:
-    """The stored index, or a new one from `vectors()`, which is then stored.
-
-    Returns:
-        The index, and why it had to be built (None if the stored one was good).
-    """
-    try:
-        return load(cls, folder, fingerprint=fingerprint, seq=seq), None
-    except StaleIndex as reason:
-        index = cls(dim)
-        ids, rows = vectors()
-        index.add(ids, rows)
-        save(index, folder, fingerprint=fingerprint, seq=seq)
-        return index, str(reason)
-
-
 def replace_file(path: Path, data: bytes) -> None:
     """Write to a temporary file, flush it to the disk, and rename it into place.
 
     A kill at any time leaves the old file or the new one.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=WRITING)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)

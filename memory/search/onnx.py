@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from memory.search.embed import F32, NoEmbedder, unit_rows
 from memory.search.sentence import folder_fingerprint
 
+FILE = "onnx/model.onnx"
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 MODULES = {"Transformer", "Pooling", "Normalize"}
 POOLINGS = {"mean", "cls"}
 F64 = NDArray[np.float64]
@@ -50,7 +52,7 @@ class OnnxEmbedder:
     def __init__(
         self,
         folder: Path,
-        file: str = "onnx/model.onnx",
+        file: str = FILE,
         *,
         name: str = "",
         batch_size: int = 64,
@@ -65,7 +67,7 @@ class OnnxEmbedder:
         self.file = file
         self.batch_size = batch_size
         self.threads = threads
-        self._pooling = _pooling(folder)
+        self._pooling = pooling_of(folder)
         self._prompts = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
         self._session = session
         self._tokenizer: Any = None
@@ -94,11 +96,9 @@ class OnnxEmbedder:
     def _batch(self, texts: list[str]) -> F64:
         session, tokenizer = self._loaded()
         encoded = tokenizer.encode_batch(texts)
-        known = {
-            "input_ids": np.array([e.ids for e in encoded], np.int64),
-            "attention_mask": np.array([e.attention_mask for e in encoded], np.int64),
-            "token_type_ids": np.array([e.type_ids for e in encoded], np.int64),
-        }
+        rows = [(e.ids, e.attention_mask, e.type_ids) for e in encoded]
+        columns = zip(*rows, strict=True)
+        known = {k: np.array(v, np.int64) for k, v in zip(INPUTS, columns, strict=True)}
         feeds = {wanted.name: known[wanted.name] for wanted in session.get_inputs()}
         states = np.asarray(session.run(None, feeds)[0], np.float64)
         return pooled(states, known["attention_mask"], self._pooling)
@@ -124,7 +124,7 @@ def pooled(states: F64, mask: I64, pooling: str) -> F64:
     return np.array((states * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1))
 
 
-def _pooling(folder: Path) -> str:
+def pooling_of(folder: Path) -> str:
     """How the states of tokens become one row. Raises NoEmbedder if this module cannot do it."""
     modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     kinds = {module["type"].rpartition(".")[2]: module["path"] for module in modules}

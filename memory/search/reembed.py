@@ -27,8 +27,8 @@ from memory.search.embed import F32, Embedder, FingerprintMismatch, normalised
 from memory.search.index import I64, FaissIndex, NumpyIndex
 from memory.search.index_files import save
 from memory.sqlite.codec import canonical_json, sha256, view_text
-from memory.sqlite.vectors import retrievable
-from memory.types import Case, View
+from memory.sqlite.vectors import marks_of, retrievable
+from memory.types import Case, Mark, View
 
 if TYPE_CHECKING:
     from memory.store import CaseStore
@@ -228,12 +228,15 @@ def index_class(kind: IndexKind, count: int) -> type[FaissIndex] | type[NumpyInd
 
 
 def stamp(cases: Sequence[Case]) -> tuple[int, str]:
-    """Names these cases as they are now: the last event of them, and a hash.
+    return stamp_of(marks_of(cases))
+
+
+def stamp_of(marks: Sequence[Mark]) -> tuple[int, str]:
+    """Names cases as they are now: the last event of them, and a hash.
 
     The hash tells apart two histories to which a restored backup gave the same numbers.
     """
-    told = [[case.id, case.uid, case.seq, case.updated] for case in cases]
-    return max((case.seq for case in cases), default=0), sha256(canonical_json(told))
+    return max((seq for _, _, seq, _ in marks), default=0), sha256(canonical_json(marks))
 
 
 def index_folder(folder: Path, fingerprint: str, view: View | None = None) -> Path:

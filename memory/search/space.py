@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memory.search.approximate import ApproximateIndex
+from memory.errors import CaseNotFound
 from memory.search.embed import F32, Embedder
 from memory.search.index import I64, FaissIndex, Hits, NumpyIndex
-from memory.search.index_files import Index, StaleIndex, load, load_or_build
+from memory.search.index_files import StaleIndex, load, save
 from memory.search.reembed import (
     BATCH,
     IndexKind,
@@ -18,9 +19,10 @@ from memory.search.reembed import (
     index_folder,
     settle,
     stamp,
+    stamp_of,
 )
-from memory.sqlite.vectors import retrievable
-from memory.types import STATES, Case, CaseFilter, View
+from memory.sqlite.vectors import marks_of, retrievable
+from memory.types import Case, View
 
 if TYPE_CHECKING:
     from memory.store import CaseStore
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 class Space:
     """The vectors of one state of a store, and its nearest neighbours.
 
-    It holds the state that it was last refreshed to, whatever is written meanwhile. Missing
-    vectors are made; they and the index are kept where the store may be written, and otherwise
-    nothing is written at all. Threads may search it together, but not while it is refreshed.
+    It holds the state that it was last refreshed to, whatever is written meanwhile; only the vector
+    of a case that is not searched is looked up when it is asked for, unless the cases were given.
+    Missing vectors are made; they and the index are kept where the store may be written, and
+    otherwise nothing is written at all. Threads may search it together, but not while it is
+    refreshed.
 
     Raises:
         FingerprintMismatch: on construction, as `memory.search.reembed.attach`.
@@ -53,7 +57,7 @@ class Space:
         self._kind = kind
         self._batch = batch
         self._dim = attach(store, embedder)
-        self._cases: dict[int, Case] = {}
+        self._cases: dict[int, Case] | None = None
         self._mark: tuple[int, str] | None = None
         self._rows: dict[int, F32 | None] = {}
         self._index: FaissIndex | NumpyIndex = NumpyIndex(self._dim)
@@ -65,16 +69,24 @@ class Space:
         Those that are active and can be found by likeness are searched. The others still have
         vectors, because a guard compares ancestors, too.
         """
-        if cases is None:
-            cases = self._store.cases(CaseFilter(states=STATES))
-        given = {case.id: case for case in cases}
-        searched = retrievable(given.values())
-        mark = stamp(searched)
-        if mark != self._mark:
-            self._index = self._opened(searched, mark)
-            if self._store.mode == "rw":
-                settle(self._store, self.fingerprint, (self.view,))
-        self._cases, self._mark, self._rows = given, mark, {}
+        self._cases = None if cases is None else {case.id: case for case in cases}
+        self._rows = {}
+        if self._cases is None:
+            known = self._store.marks()
+        else:
+            known = marks_of(retrievable(self._cases.values()))
+        mark = stamp_of(known)
+        if mark == self._mark:
+            return
+        index = self._stored(len(known), mark)
+        if index is None:
+            given = self._store.cases() if self._cases is None else self._cases.values()
+            some = retrievable(given)
+            mark = stamp(some)  # others may have been added since
+            index = self._built(some, mark)
+        self._index, self._mark = index, mark
+        if self._store.mode == "rw":
+            settle(self._store, self.fingerprint, (self.view,))
 
     def embed(self, texts: Sequence[str]) -> F32:
         """Queries as unit rows, shape (texts, dim)."""
@@ -87,16 +99,15 @@ class Space:
     def vector(self, case_id: int) -> F32 | None:
         """The unit row (dim,) of a case; None for one that is unknown or blank in this view."""
         if case_id not in self._rows:
-            case = self._cases.get(case_id)
-            rows = None if case is None else self._complete([case])[1]
-            self._rows[case_id] = rows[0] if rows is not None and len(rows) else None
+            rows = self._index.vectors([case_id])[1]
+            if not len(rows) and (case := self._unsearched(case_id)) is not None:
+                rows = self._complete([case])[1]
+            self._rows[case_id] = rows[0] if len(rows) else None
         return self._rows[case_id]
 
     def matrix(self) -> tuple[I64, F32]:
         """Ids (n,), ascending, and unit rows (n, dim) of all cases that are searched."""
-        ids, rows = self._complete(retrievable(self._cases.values()))
-        order = ids.argsort()
-        return ids[order], rows[order]
+        return self._index.vectors(self._index.ids)
 
     @property
     def floor(self) -> float:
@@ -104,31 +115,35 @@ class Space:
         found = self._store.vectors.calibration(self.fingerprint, self.view)
         return -1.0 if found is None else found.floor
 
+    def _unsearched(self, case_id: int) -> Case | None:
+        if self._cases is not None:
+            return self._cases.get(case_id)
+        try:
+            return self._store.get(case_id)
+        except CaseNotFound:
+            return None
+
     def _complete(self, cases: Sequence[Case]) -> tuple[I64, F32]:
         ids, rows = complete(self._store, self._embedder, self.view, cases, batch=self._batch)
         return ids, rows.reshape(-1, self._dim)
 
-    def _opened(self, cases: Sequence[Case], mark: tuple[int, str]) -> FaissIndex | NumpyIndex:
-        """The stored index of exactly these cases, or a new one."""
-        wanted = index_class(self._kind, len(cases))
-        if wanted is NumpyIndex:
-            return self._opened_as(NumpyIndex, cases, mark)
-        if wanted is ApproximateIndex:
-            return self._opened_as(ApproximateIndex, cases, mark)
-        return self._opened_as(FaissIndex, cases, mark)
-
-    def _opened_as(self, cls: type[Index], cases: Sequence[Case], mark: tuple[int, str]) -> Index:
-        folder = index_folder(self._store.folder, self.fingerprint, self.view)
-        seq, name = mark[0], f"{self.fingerprint}:{mark[1]}"
-        if self._store.mode == "rw":
-            index, _ = load_or_build(
-                cls, folder, fingerprint=name, seq=seq, dim=self._dim,
-                vectors=lambda: self._complete(cases),
-            )  # fmt: skip
-            return index
+    def _stored(self, count: int, mark: tuple[int, str]) -> FaissIndex | NumpyIndex | None:
+        """The index of exactly these cases, if it was kept."""
+        folder, name = self._place(mark)
         try:
-            return load(cls, folder, fingerprint=name, seq=seq)
+            return load(index_class(self._kind, count), folder, fingerprint=name, seq=mark[0])
         except StaleIndex:
-            index = cls(self._dim)
-            index.add(*self._complete(cases))
-            return index
+            return None
+
+    def _built(self, cases: Sequence[Case], mark: tuple[int, str]) -> FaissIndex | NumpyIndex:
+        index = index_class(self._kind, len(cases))(self._dim)
+        index.add(*self._complete(cases))
+        if self._store.mode == "rw":
+            folder, name = self._place(mark)
+            save(index, folder, fingerprint=name, seq=mark[0])
+        return index
+
+    def _place(self, mark: tuple[int, str]) -> tuple[Path, str]:
+        """The folder of the index, and what it calls its space and its cases."""
+        folder = index_folder(self._store.folder, self.fingerprint, self.view)
+        return folder, f"{self.fingerprint}:{mark[1]}"

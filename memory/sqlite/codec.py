@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, cast
 
 from memory.errors import InvalidCase
@@ -15,6 +15,7 @@ from memory.types import KINDS, STATES, VERDICTS, Case, Content, Parent, View
 
 CONTENT_FIELDS = tuple(field.name for field in fields(Content))
 _TIMES = ("seq", "created", "updated")
+_KEPT = tuple(field.name for field in fields(Case) if field.name not in _TIMES)
 _REQUIRED = ("ns", "question", "plan", "reason")
 _INTEGERS = ("step", "tokens")
 _LARGEST = 2**63 - 1
@@ -41,9 +42,7 @@ def content_key(content: Content) -> str:
 
 def encode_case(case: Case) -> str:
     """The case without its times and sequence number, which the history itself holds."""
-    data = asdict(case)
-    for name in _TIMES:
-        del data[name]
+    data = {name: getattr(case, name) for name in _KEPT}
     data["parents"] = [[parent.id, parent.relation] for parent in case.parents]
     return canonical_json(data)
 

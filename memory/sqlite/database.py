@@ -14,6 +14,7 @@ from memory.errors import (
     CorruptStore,
     DuplicateCase,
     NoStore,
+    NotReady,
     ReadOnlyStore,
     StoreBusy,
     StoreError,
@@ -57,7 +58,9 @@ class Database:
                 yield connection
                 return
             if self.mode == "frozen" and self._stat() != self._identity:
-                raise StoreError(f"{self.path} was written since it was frozen; open it again.")
+                raise StoreError(
+                    f"{self.path} was written since it was frozen; end its writer and begin again."
+                )
             connection.execute("BEGIN")
             try:
                 yield connection
@@ -69,7 +72,7 @@ class Database:
         """A transaction: everything on the disk when this is left, or nothing after an error."""
         if self.mode != "rw":
             raise ReadOnlyStore(
-                f"{self.path} is open for reading only (mode {self.mode}); open it with mode rw."
+                f"{self.path} is open for reading only (mode {self.mode}); open it for writing."
             )
         with self._exclusive() as connection:
             if connection.in_transaction:
@@ -149,9 +152,9 @@ class Database:
     def _refuse_open_log(self) -> None:
         log = self.path.with_name(self.path.name + "-wal")
         if log.exists() and log.stat().st_size:
-            raise StoreBusy(
+            raise NotReady(
                 f"{self.path} is being written, or its writer was killed; end every writer, "
-                "then open and close it once with mode rw before freezing it."
+                "then open it for writing once."
             )
 
     def _prepare(self) -> None:
@@ -160,8 +163,8 @@ class Database:
         if self.mode != "rw":
             run("PRAGMA query_only = ON")
             if format_of(self._connection) < len(MIGRATIONS):
-                raise CorruptStore(
-                    f"{self.path} is empty or of an older format; open it once with mode rw."
+                raise NotReady(
+                    f"{self.path} is empty or of an older format; open it for writing once."
                 )
         else:
             # A purge must leave nothing behind, and freed pages would.
@@ -213,7 +216,7 @@ def _sentence(path: Path, error: sqlite3.Error) -> StoreError:
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusy(f"Another process keeps writing to {path}; wait for it or end it.")
     if name.startswith("SQLITE_READONLY"):
-        return ReadOnlyStore(f"{path} may not be written; change its rights, or open it as ro.")
+        return ReadOnlyStore(f"{path} may not be written; change its rights, or only read it.")
     if isinstance(error, sqlite3.IntegrityError):
         if "content_key" in str(error):
             return DuplicateCase("Another case says exactly this; change or delete one of them.")

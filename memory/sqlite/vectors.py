@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,11 +22,13 @@ from memory.sqlite.fingerprints import (
     values_of,
 )
 from memory.sqlite.rows import read_case
-from memory.types import Case, View
+from memory.types import Case, Mark, View
 
 _PUT = "INSERT OR REPLACE INTO vectors SELECT ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM cases WHERE id = ?)"  # noqa: E501
 _GET = """SELECT v.case_id, v.text_sha, v.vec FROM json_each(:ids) AS wanted JOIN vectors AS v
     ON v.case_id = wanted.value AND v.fp = :fp AND v.view = :view"""
+_MARKS = f"""SELECT id, uid, seq, updated FROM cases
+    WHERE state = 'active' AND kind IN ({", ".join("?" * len(RETRIEVED))}) ORDER BY id"""
 
 
 class VectorTable(FingerprintTable):
@@ -105,3 +108,12 @@ def retrievable(cases: Iterable[Case]) -> list[Case]:
     """Those that can be found by likeness, by id."""
     found = [c for c in cases if c.state == "active" and c.kind in RETRIEVED]
     return sorted(found, key=lambda case: case.id)
+
+
+def read_marks(connection: sqlite3.Connection) -> list[Mark]:
+    """Of the active cases that can be found by likeness, by id."""
+    return list(connection.execute(_MARKS, RETRIEVED))
+
+
+def marks_of(cases: Iterable[Case]) -> list[Mark]:
+    return [(case.id, case.uid, case.seq, case.updated) for case in cases]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
@@ -16,8 +18,10 @@ from baselines.methods import POCKET, method
 from baselines.trainer import Trainer, World
 from tfgrpo.errors import BackendError, BudgetStop, ConfigError, GradingError
 from tfgrpo.llm.meter import Budget, Meter, MeteredModel
+from tfgrpo.llm.transformers_local import TransformersChat
 from tfgrpo.llm.transformers_local import load as load_model
 from tfgrpo.prompts import load_pack
+from tfgrpo.protocols import ChatModel
 from tfgrpo.rollout import Grader, gold_grader
 from tfgrpo.settings import load, merged
 from tfgrpo.tasks.procedural import FamilyReward, ProceduralTasks
@@ -235,3 +239,20 @@ def test_a_budget_stops_between_steps_and_the_step_can_be_made_again() -> None:
     with pytest.raises(BudgetStop):
         trainer.step()
     assert trainer.position.state_dict() == position
+
+
+def test_the_sampler_and_its_caches_end_before_the_updates() -> None:
+    ended: list[weakref.ref[Any]] = []
+
+    def wrap(chat: ChatModel) -> ChatModel:
+        assert isinstance(chat, TransformersChat)
+        ended.extend([weakref.ref(chat), weakref.ref(chat._worker.engine)])
+        return chat
+
+    trainer = trainer_of(spec_of("rloo"), wrap=wrap)
+    gc.disable()
+    try:
+        trainer._rollouts(0)
+        assert [sampler() for sampler in ended] == [None, None]
+    finally:
+        gc.enable()

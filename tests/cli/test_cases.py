@@ -24,6 +24,7 @@ from cli.cases_read import fused
 from cli.main import run
 from memory.agent.episodes import Episode
 from memory.credit import leave_one_out
+from memory.errors import NotReady
 from memory.read.neural import NeuralQ
 from memory.search.embed import HashingEmbedder
 from memory.search.reembed import embed_pending
@@ -184,8 +185,20 @@ def test_a_store_is_made_once(cli: Cli, tmp_path: Path) -> None:
 def test_only_init_makes_a_store(cli: Cli, command: list[str], tmp_path: Path) -> None:
     ended = cli(*command, "--store", tmp_path / "none")
     assert (ended.code, ended.out) == (1, "")
-    assert "name another with --store, or make one: tfgrpo memory init." in ended.err
+    assert f"or make an empty one: tfgrpo memory init --store {tmp_path / 'none'}." in ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_of_an_older_format_is_brought_up_to_date_by_init(cli: Cli, place: Path) -> None:
+    (place / "memory.sqlite").touch()
+    ended = cli("ls", "--store", place)
+    assert ended.code == 1
+    way = f"open it for writing once. To do that: tfgrpo memory init --store {place}."
+    assert ended.err.rstrip().endswith(way)
+    opens = cli("doctor", "--store", place, "--json").json(code=1)[-1]
+    assert (opens["name"], opens["remedy"]) == ("opens", "tfgrpo memory init")
+    cli("init", "--store", place)
+    assert cli("ls", "--store", place).code == 0
 
 
 def test_a_case_is_added_counted_and_rejected(cli: Cli, empty: Path) -> None:
@@ -777,6 +790,8 @@ def test_a_store_moves_to_another_embedder(cli: Cli, older: Path) -> None:
     refused = cli("search", "x", "--mode", "vector")
     assert refused.code == 1
     assert "because their pooling differ; open it with that embedder, or re-embed" in refused.err
+    way = f"tfgrpo memory reembed --store {older} --embedder hashing."
+    assert refused.err.rstrip().endswith(f"To re-embed it: {way}")
     checks = {c["name"]: c for c in cli("doctor", "--json").json(code=1)}
     assert checks["embedder"]["state"] == "problem"
     assert "reembed --embedder NAME" in checks["embedder"]["remedy"]
@@ -849,6 +864,7 @@ def test_too_few_reads_train_nothing(cli: Cli, empty: Path) -> None:
     ended = cli("fit")
     assert (ended.code, list(empty.glob("neural*"))) == (1, [])
     assert "log more reads first." in ended.err
+    assert ended.err.rstrip().endswith(f"tfgrpo learn --memory {empty}.")
 
 
 # health -------------------------------------------------------------------------------------------
@@ -908,6 +924,12 @@ def test_the_log_of_a_killed_writer_is_put_away(cli: Cli, bank: Path) -> None:
     log = cli("doctor", "--json").json(code=1)[0]
     assert (log["name"], log["state"]) == ("log", "problem")
     assert log["remedy"] == "end every writer, then: tfgrpo memory init"
+    frozen = MemorySpec(path=bank)
+    with (
+        pytest.raises(NotReady, match=rf"tfgrpo memory init --store {bank}\.$"),
+        opened(frozen, "frozen", load_pack("default"), len),
+    ):
+        pass
     cli("init")
     assert cli("doctor", "--json").json()[0]["state"] == "ok"
     assert cases(bank)[-1].question == "kept"

@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 
+from cli.stage_runs import run_job
+from cli.stages import Job, Order, plan_of
+from cli.suites import MEMORY
 from memory.store import CaseStore
 from memory.types import STATES, Case, CaseFilter
 from tests.cli.commands import tfgrpo
+from tfgrpo.config import EvalSpec, MemorySpec, ProceduralSpec
+from tfgrpo.errors import RunError
 from tfgrpo.runs import RunDir
 
 pytestmark = pytest.mark.slow
@@ -140,6 +145,50 @@ def test_drawn_cases_differ_from_rollout_to_rollout(
     )
 
 
+def of_files(bank: Path) -> Mapping[str, str]:
+    return {name: digest for name, digest in bytes_of(bank).items() if "neural" not in name}
+
+
+def test_a_parametric_read_is_trained_first_and_then_kept(
+    practised: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, practised_bank = practised
+    bank, root = tmp_path / "bank-0", tmp_path / "bench"
+    shutil.copytree(practised_bank, bank)
+    before = bytes_of(bank)
+    spec = EvalSpec(
+        tasks=ProceduralSpec(families=("sum", "product")),
+        memory=MemorySpec(path=bank, read="neural", floor=0.0),
+        split="dev", limit=6, n=4,
+    )  # fmt: skip
+    job = Job("neural-0", "neural, seed 0", "eval", spec)
+    run_job(root, job)
+    run = root / job.name
+    (file,) = bank.glob("neural-*")
+    trained, told = file.read_bytes(), json.loads((run / "fit.json").read_text())
+    assert of_files(bank) == before
+    assert told["report"]["queries"][0] >= 1
+    assert any(row["shown"][0] for row in rows(run, "reads.jsonl"))
+    done = (run / "outcomes.jsonl").read_bytes()
+    # What was killed before the model was whole, or the evaluation over, ends as if it had not.
+    (run / "outcomes.jsonl").unlink()
+    file.unlink()
+    run_job(root, job)
+    assert (file.read_bytes(), (run / "outcomes.jsonl").read_bytes()) == (trained, done)
+    tfgrpo("memory", "fit", "--store", bank, "--seed", "1", "--epochs", "3")
+    assert file.read_bytes() != trained
+    with pytest.raises(RunError, match="policy_id"):
+        run_job(root, job)
+
+
+def test_the_suite_of_memories_has_a_parametric_read(tmp_path: Path) -> None:
+    plan = plan_of(MEMORY, Order(tmp_path, 2, 20, 4))
+    neural, value = plan.job("neural-1"), plan.job("value-1")
+    assert neural.needs == value.needs == ("learn-1",)
+    assert neural.spec.memory == value.spec.memory.model_copy(update={"read": "neural"})
+    assert ("similarity", "neural") in MEMORY.pairs
+
+
 def test_a_changed_bank_is_another_policy(practised: tuple[Path, Path], tmp_path: Path) -> None:
     _, bank = practised
     shutil.copytree(bank, tmp_path / "bank")
@@ -161,7 +210,9 @@ def test_off_is_the_bare_model(practised: tuple[Path, Path], tmp_path: Path) -> 
 def test_nonsense_is_refused_with_a_sentence(practised: tuple[Path, Path], tmp_path: Path) -> None:
     _, bank = practised
     missing = tfgrpo("eval", "--memory", tmp_path / "none", *EVAL, "--run", tmp_path / "a", code=1)
-    assert "There is no store of cases" in missing.stderr
+    assert (
+        f"There is no store of cases in {tmp_path / 'none'}; name another, fill" in missing.stderr
+    )
     mixed = tfgrpo(
         "eval", "--memory", bank, "--policy", "empty", *EVAL, "--run", tmp_path / "b", code=2
     )
@@ -169,4 +220,4 @@ def test_nonsense_is_refused_with_a_sentence(practised: tuple[Path, Path], tmp_p
     untrained = tfgrpo(
         "eval", "--memory", bank, "--read", "neural", *EVAL, "--run", tmp_path / "c", code=1
     )
-    assert "train it again" in untrained.stderr.replace("\n", " ")
+    assert f"train one. To do that: tfgrpo memory fit --store {bank}." in untrained.stderr

@@ -35,6 +35,7 @@ def test_the_work_of_the_full_suite() -> None:
     assert work["train-grpo-0"] == Work(stepped=20 * 16 * 16)
     assert work["imitate-rejection-0"] == Work(trained=2 * 0.5 * 3 * 48 * 12)
     assert work["imitate-distil-0"] == Work(sampled=200 * 16, trained=2 * 200 * 16)
+    assert work["match-grpo-0"] == Work(sampled=8 * 32 * 8)
     expected = expected_seconds(plan, Rates(sampled=0.01, stepped=0.03))
     assert expected["base"] == pytest.approx(128)
     assert expected["train-grpo-0"] == pytest.approx(5120 * 0.03)

@@ -104,6 +104,7 @@ def test_an_arm_is_paid_for_by_all_that_stands_behind_it() -> None:
     assert made["base"] == ()
     assert made["distilled-1"] == ("learn-1", "imitate-distil-1")
     assert made["library+cases-0"] == ("learn-0", "practice-0")
+    assert made["grpo-bases-entropy-0"] == ("train-grpo-0", "match-grpo-0")
     assert transitive(("imitate-rejection-0",), plan.jobs) == ("learn-0", "imitate-rejection-0")
 
 
@@ -145,3 +146,15 @@ def test_a_kind_that_a_suite_has_not_is_no_scope() -> None:
 def test_there_are_no_other_suites() -> None:
     with pytest.raises(ConfigError, match="no suite 'half'; use one of these: context, memory, f"):
         suite("half")
+
+
+def test_one_placebo_serves_all_seeds() -> None:
+    plan = plan_of(SUITES["context"], order())
+    found = [(arm.name, arm.seed, arm.path, arm.made_by) for arm in plan.arms]
+    assert found == [
+        ("base", None, "base", ()),
+        ("placebo", None, "placebo", ("learn-0",)),
+        ("learned", 0, "learned-0", ("learn-0",)),
+        ("learned", 1, "learned-1", ("learn-1",)),
+    ]
+    assert plan.job("placebo").needs == ("learn-0",)

@@ -3,6 +3,7 @@
     store_worker.py fork FOLDER             a child may not use its parent's connection
     store_worker.py share FOLDER            4 writers and 4 readers at once
     store_worker.py crash FOLDER N SEED     N children, each killed at some point of its work
+    store_worker.py reindex FOLDER N SEED   N children, each killed while it makes indexes anew
 
 Prints one line of JSON about what happened; exits 1 at the first broken promise.
 """
@@ -21,10 +22,17 @@ from pathlib import Path
 import pytest
 
 from memory.errors import StoreError, VersionConflict
+from memory.search.embed import HashingEmbedder
+from memory.search.index import NumpyIndex
+from memory.search.index_files import StaleIndex, load
+from memory.search.reembed import embed_pending, index_folder, stamp
+from memory.search.reembed import reindex as write_indexes
 from memory.store import CaseStore
-from memory.types import CaseFilter, CaseIn, Hit, Outcome, Retrieval
+from memory.types import CaseFilter, CaseIn, Hit, Outcome, Retrieval, View
 
 WRITERS, READERS, CHANGES = 4, 4, 12
+EMBEDDER = HashingEmbedder(dim=16)
+VIEWS: tuple[View, ...] = ("question", "plan")
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -177,10 +185,88 @@ def check(folder: Path, promises: list[list[str]], deep: bool) -> None:
             assert [p for p in store.verify() if p.code != "erase"] == []
 
 
+def reindex(folder: Path, kills: int, seed: int) -> None:
+    """Utilities and indexes are what they were, or what they are to become; never anything else."""
+    rng = random.Random(seed)
+    killed, stale = 0, 0
+    with CaseStore(folder) as store:
+        cases = [CaseIn(question=f"q {i}", plan=f"p {i}") for i in range(40)]
+        added = store.add_many(cases, actor="w")
+        for result in added[::4]:
+            read = store.retrievals.log(Retrieval((Hit(result.id, 0.5, 0),), "q"))
+            store.retrievals.credit([Outcome(read, 1.0, rng.random())], actor="w")
+        embed_pending(store, EMBEDDER, VIEWS)
+    steps = counted(lambda: make_anew(folder, 10**9))
+    for number in range(kills):
+        with CaseStore(folder) as store:  # so that every index is to become another one
+            store.add(CaseIn(question=f"new {number}", plan=f"p {number}"), actor="w")
+            embed_pending(store, EMBEDDER, VIEWS)
+            expected = store.digest
+        stop = rng.randrange(steps)
+        child = in_child(lambda stop=stop: make_anew(folder, stop))  # type: ignore[misc]
+        killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        stale += check_indexes(folder, expected)
+    print(json.dumps({"killed": killed, "stale": stale}))
+
+
+def counted(work: Callable[[], int]) -> int:
+    """What `work` returns, done in a child because its hooks cannot be taken away again."""
+    reading, writing = os.pipe()
+    child = in_child(lambda: os.write(writing, str(work()).encode()) and None)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        found = int(told.read())
+    assert os.waitpid(child, 0)[1] == 0
+    return found
+
+
+def make_anew(folder: Path, stop: int) -> int:
+    """Rebuild everything, killed before step `stop`; a step is a statement or a touch of a file."""
+    steps = 0
+
+    def tick(event: str, *_: object) -> None:
+        nonlocal steps
+        if event in ("open", "os.rename", "os.remove", "statement"):
+            if steps == stop:
+                os.kill(os.getpid(), signal.SIGKILL)
+            steps += 1
+
+    with CaseStore(folder) as store:
+        store._database._connection.set_trace_callback(lambda _: tick("statement"))
+        sys.addaudithook(tick)
+        store.retrievals.rebuild_utilities()
+        write_indexes(store, EMBEDDER.fingerprint.digest, "numpy")
+        return steps
+
+
+def check_indexes(folder: Path, expected: str) -> int:
+    """How many indexes have to be made again; those that need not are exactly right."""
+    stale, fingerprint = 0, EMBEDDER.fingerprint.digest
+    with CaseStore(folder) as store:
+        assert store.digest == expected
+        assert store.verify() == []
+        cases = store.cases()
+        seq, mark = stamp(cases)
+        for view in VIEWS:
+            place = index_folder(folder, fingerprint, view)
+            try:
+                index = load(NumpyIndex, place, fingerprint=f"{fingerprint}:{mark}", seq=seq)
+            except StaleIndex:
+                stale += 1
+                continue
+            assert index.ids.tolist() == [case.id for case in cases]
+            rows, _, _ = store.vectors.get(fingerprint, view, cases)
+            found = [hits.ids[0] for hits in index.search(rows, 1)]
+            texts = [getattr(case, view) for case in cases]
+            assert [getattr(store.get(int(i)), view) for i in found] == texts
+    return stale
+
+
 def main(arguments: Iterator[str]) -> None:
     what, folder = next(arguments), Path(next(arguments))
-    if what == "crash":
-        crash(folder, int(next(arguments)), int(next(arguments)))
+    if what in ("crash", "reindex"):
+        killing = crash if what == "crash" else reindex
+        killing(folder, int(next(arguments)), int(next(arguments)))
     else:
         {"fork": fork, "share": share}[what](folder)
 

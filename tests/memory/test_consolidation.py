@@ -129,6 +129,23 @@ def test_other_numbers_are_other_problems() -> None:
     assert [m.members for m in planned(cases).merges] == [(3, 9)]
 
 
+def test_whoever_reads_them_may_be_shown_other_numbers_and_a_few_at_once() -> None:
+    cases = [case(i, QUESTION.format(i, 60), f"Multiply {i} by 60.") for i in range(1, 8)]
+    both = views(cases, "question", "plan")
+    for most, groups in (
+        (None, [(1, 2, 3, 4, 5, 6, 7)]),
+        (3, [(1, 2, 3), (4, 5, 6)]),
+        (2, [(1, 2), (3, 4), (5, 6)]),
+    ):
+        plan = plan_consolidation(cases, both, {}, threshold=0.5, same_numbers=False, most=most)
+        assert [m.members for m in plan.merges] == groups, "one that is left over stays alone"
+    apart = [replace(cases[0], outcome="success"), replace(cases[1], outcome="failure")]
+    plan = plan_consolidation(apart, both, {}, threshold=0.5, same_numbers=False)
+    assert plan.merges == plan.contested == (), "another problem contests nothing"
+    with pytest.raises(InvalidCase, match="give 2 or more"):
+        plan_consolidation(cases, both, {}, most=1)
+
+
 def test_only_what_says_the_same_about_the_same_is_merged() -> None:
     one = case(1, "What is a prime?", "Divide it by all smaller ones.")
     others = {
@@ -249,7 +266,7 @@ def test_one_stays_for_many_and_remembers_them(store: CaseStore) -> None:
         consolidate(store, plan, actor="test")
 
 
-def test_an_insight_takes_the_place_of_a_group(store: CaseStore) -> None:
+def test_a_written_one_takes_the_place_of_a_group(store: CaseStore) -> None:
     fill(store)
     store.pin([2], actor="test")
     before = said(store)
@@ -262,10 +279,10 @@ def test_an_insight_takes_the_place_of_a_group(store: CaseStore) -> None:
     done = consolidate(store, of_store(store), actor="upkeep", write=write)
     assert asked == [[1, 2, 3]]
     assert [c.id for c in store.cases()] == [2, 4, 5]
-    insight = store.get(5)
-    assert (insight.kind, insight.plan) == ("insight", "Primes: divide by all smaller numbers.")
-    assert insight.outcome == "success"
-    assert insight.parents == tuple(Parent(i, "consolidated") for i in (1, 2, 3))
+    made = store.get(5)
+    assert (made.kind, made.plan) == ("case", "Primes: divide by all smaller numbers.")
+    assert (made.question, made.item_id, made.outcome) == (PRIME, "j", "success"), "as the pinned"
+    assert made.parents == tuple(Parent(i, "consolidated") for i in (1, 2, 3))
     undo(store, done, actor="test")
     assert said(store, but=[5]) == before
     assert store.get(5).state == "deleted"
@@ -276,10 +293,10 @@ def test_an_insight_takes_the_place_of_a_group(store: CaseStore) -> None:
     assert said(store, but=[5]) == before
 
 
-def test_an_insight_that_is_known_takes_them_in(store: CaseStore) -> None:
+def test_one_that_is_known_takes_them_in(store: CaseStore) -> None:
     fill(store)
     known = store.add(
-        CaseIn(kind="insight", plan="Divide.", outcome="success", parents=(Parent(4),)),
+        CaseIn(question=f"{PRIME}?", plan="Divide.", outcome="success", parents=(Parent(4),)),
         actor="test",
     ).id
     done = consolidate(store, of_store(store), actor="test", write=lambda _: "Divide.")
@@ -288,6 +305,32 @@ def test_an_insight_that_is_known_takes_them_in(store: CaseStore) -> None:
     undo(store, done, actor="test")
     assert store.get(known).parents == (Parent(4),)
     assert [c.state for c in store.cases(EVERYTHING)] == ["active"] * 5
+
+
+def test_one_of_the_group_may_be_what_is_written(store: CaseStore) -> None:
+    fill(store)
+    done = consolidate(store, of_store(store), actor="test", write=lambda cases: cases[0].plan)
+    assert (done.archived, done.created) == ((2, 3), ())
+    assert {p.id for p in store.get(1).parents} == {2, 3}
+    undo(store, done, actor="test")
+    assert [c.state for c in store.cases(EVERYTHING)] == ["active"] * 4
+    assert store.get(1).parents == ()
+
+
+def test_two_groups_may_be_told_by_one_text(store: CaseStore) -> None:
+    plans = ("Add the ones.", "Add the ones!", "Look it up.", "Look it up!")
+    store.add_many([CaseIn(kind="insight", plan=plan) for plan in plans], actor="test")
+    before = said(store)
+    ids = np.array([1, 2, 3, 4], dtype=np.int64)
+    rows = EMBEDDER.embed_documents(plans)
+    plan = plan_consolidation(store.cases(), [(ids, rows)], {}, threshold=0.6)
+    assert [m.members for m in plan.merges] == [(1, 2), (3, 4)]
+    done = consolidate(store, plan, actor="test", write=lambda _: "Try.")
+    (made,) = store.cases()
+    assert (made.kind, made.plan, done.created) == ("insight", "Try.", (5,))
+    assert {p.id for p in made.parents} == {1, 2, 3, 4}
+    undo(store, done, actor="test")
+    assert said(store, but=[5]) == before
 
 
 SOME = st.lists(

@@ -71,6 +71,19 @@ def test_ids_survive_removal(kind: Kind) -> None:
 
 
 @each_kind
+def test_vectors_come_back_as_they_were_added(kind: Kind) -> None:
+    index = filled(kind, 20)
+    index.remove([103])
+    ids, vectors = index.vectors([119, 100, 103, 7, 119])
+    assert ids.tolist() == [100, 119]
+    np.testing.assert_array_equal(vectors, rows(20)[[0, 19]])
+    again = kind.from_bytes(index.to_bytes(), 8, 19)
+    np.testing.assert_array_equal(again.vectors(range(200))[1], np.delete(rows(20), 3, axis=0))
+    for none in (index.vectors([]), index.vectors([1]), kind(8).vectors([100])):
+        assert (none[0].shape, none[1].shape) == ((0,), (0, 8))
+
+
+@each_kind
 def test_what_cannot_be_compared_is_refused(kind: Kind) -> None:
     index = filled(kind, 2)
     with pytest.raises(ValueError, match="there already"):

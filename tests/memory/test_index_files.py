@@ -11,7 +11,7 @@ import pytest
 
 from memory.search.embed import F32
 from memory.search.index import I64, FaissIndex, NumpyIndex
-from memory.search.index_files import MANIFEST, Manifest, StaleIndex, load, load_or_build, save
+from memory.search.index_files import MANIFEST, Manifest, StaleIndex, load, save
 from tests.memory.indexes import Kind, each_kind, filled, rows
 
 
@@ -20,10 +20,16 @@ def source() -> tuple[I64, F32]:
 
 
 def opened(
-    kind: Kind, folder: Path, **changes: object
+    kind: Kind, folder: Path, *, fingerprint: str = "f", seq: int = 7
 ) -> tuple[NumpyIndex | FaissIndex, str | None]:
-    wanted = {"fingerprint": "f", "seq": 7, "dim": 8, "vectors": source, **changes}
-    return load_or_build(kind, folder, **wanted)
+    """The stored index, or a new one and why it had to be built."""
+    try:
+        return load(kind, folder, fingerprint=fingerprint, seq=seq), None
+    except StaleIndex as reason:
+        index = kind(8)
+        index.add(*source())
+        save(index, folder, fingerprint=fingerprint, seq=seq)
+        return index, str(reason)
 
 
 @each_kind
@@ -137,3 +143,13 @@ def test_a_kill_while_saving_leaves_the_old_or_the_new(stop: int, tmp_path: Path
     )
     assert done.returncode == -signal.SIGKILL
     assert load(NumpyIndex, tmp_path, fingerprint="f", seq=7).ids.tolist() == list(range(100, 120))
+
+
+def test_what_a_killed_writer_began_goes_with_the_next_save(tmp_path: Path) -> None:
+    opened(NumpyIndex, tmp_path)
+    old, fresh = tmp_path / ".writing-old", tmp_path / ".writing-now"
+    for file in (old, fresh):
+        file.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    opened(NumpyIndex, tmp_path, seq=8)
+    assert (old.exists(), fresh.exists()) == (False, True)

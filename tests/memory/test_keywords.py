@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from memory.errors import CorruptStore, InvalidCase
+from memory.errors import InvalidCase, NotReady
 from memory.sqlite import changes
 from memory.sqlite.database import FILE_NAME
 from memory.sqlite.history import Stamp
@@ -239,7 +239,7 @@ def test_an_older_store_learns_its_words_when_it_is_opened(tmp_path: Path) -> No
         changes.add_case(old, Stamp("test", 0.0), CaseIn(question=question))
     old.close()
     for mode in ("ro", "frozen"):
-        with pytest.raises(CorruptStore, match="open it once with mode rw"):
+        with pytest.raises(NotReady, match="open it for writing once"):
             CaseStore(tmp_path, mode=mode)
     with CaseStore(tmp_path) as store:
         assert found(store, "dog") == [2]

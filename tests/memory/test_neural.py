@@ -106,13 +106,13 @@ def test_a_damaged_file_is_noticed(tmp_path: Path) -> None:
         flipped[place] ^= 1 << int(rng.integers(8))
         if bytes(flipped).split() != good.split():  # white space between the fields says nothing
             file.write_bytes(bytes(flipped))
-            with pytest.raises(StoreError, match="train it again"):
+            with pytest.raises(StoreError, match="train one"):
                 NeuralQ.load(file, SPACE)
     for junk in (b"", b"[]", b"{}", b"null", b"\xff", good[:-20]):
         file.write_bytes(junk)
-        with pytest.raises(StoreError, match="train it again"):
+        with pytest.raises(StoreError, match="train one"):
             NeuralQ.load(file, SPACE)
-    with pytest.raises(StoreError, match="train it again"):
+    with pytest.raises(StoreError, match="train one"):
         NeuralQ.load(tmp_path / "absent.json", SPACE)
 
 

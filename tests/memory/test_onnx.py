@@ -16,6 +16,7 @@ from tokenizers.processors import TemplateProcessing
 
 from memory.search.embed import NoEmbedder
 from memory.search.onnx import OnnxEmbedder, pooled
+from memory.search.onnx_export import NEEDED, export
 from memory.search.sentence import SentenceEmbedder, packaged_minilm
 
 WORDS = ["[PAD]", "[CLS]", "red", "green", "blue"]
@@ -184,3 +185,38 @@ def test_all_but_the_network_does_what_sentence_transformers_does(tmp_path: Path
     ours = OnnxEmbedder(tmp_path, session=InTorch(tmp_path), batch_size=2)
     theirs = SentenceEmbedder(packaged_minilm())
     np.testing.assert_allclose(ours.embed_queries(texts), theirs.embed_queries(texts), atol=1e-6)
+
+
+MISSING = [name for name in NEEDED if find_spec(name) is None]
+
+
+@pytest.mark.skipif(not MISSING, reason="all that an export needs is installed")
+def test_what_an_export_needs_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NoEmbedder, match=f"run: pip install {' '.join(MISSING)}$"):
+        export(tmp_path, tmp_path / "made")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+def test_an_exported_model_makes_the_vectors_of_its_source(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    assert export(packaged_minilm(), made) > 0.999999
+    texts = ["Where was Ada born?", "", "naïve café, 東京", "long word " * 400, "12 + 7", "😀"]
+    theirs = SentenceEmbedder(packaged_minilm())
+    expected = theirs.embed_queries(texts)
+    for batch_size in (1, 2, 64):
+        ours = OnnxEmbedder(made, batch_size=batch_size)
+        np.testing.assert_allclose(ours.embed_queries(texts), expected, atol=1e-5)
+    assert ours.fingerprint.differences(theirs.fingerprint) == ("weights", "dtype", "backend")
+    assert not list(made.glob("*.safetensors")), "torch's weights are left out"
+    with pytest.raises(NoEmbedder, match="exists; name a new folder"):
+        export(packaged_minilm(), made)
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+def test_what_only_sentence_transformers_can_do_is_not_exported(tmp_path: Path) -> None:
+    source = model(tmp_path / "source", {"pooling_mode": "lasttoken"})
+    (source / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(NoEmbedder, match="instead of ONNX"):
+        export(source, tmp_path / "made")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]

@@ -91,6 +91,23 @@ def test_an_index_is_read_again(store: CaseStore) -> None:
     assert files(folder) == before
 
 
+def test_what_is_stored_is_opened_without_reading_the_cases(tmp_path: Path) -> None:
+    with CaseStore(tmp_path) as store:
+        a, b = add(store, "a", "b")
+        store.archive([b], actor="test")
+        Space(store, EMBEDDER, kind="numpy")
+    asked: list[str] = []
+    with CaseStore(tmp_path, mode="ro") as store:
+        store._database._connection.set_trace_callback(asked.append)
+        space = Space(store, EMBEDDER, kind="numpy")
+        np.testing.assert_array_equal(space.vector(a), EMBEDDER.embed_documents(["a"])[0])
+        assert near(space, "a") == [a]
+        columns = [query.partition("FROM")[0] for query in asked]
+        assert any("uid" in query for query in columns)
+        assert not any("plan" in query for query in columns)
+        np.testing.assert_array_equal(space.vector(b), EMBEDDER.embed_documents(["b"])[0])
+
+
 def test_an_index_of_another_past_is_not_believed(tmp_path: Path) -> None:
     """After a backup was restored, the file has as many events as before, but other ones."""
     backup = tmp_path / "backup.sqlite"

@@ -20,6 +20,7 @@ from memory.errors import (
     DuplicateCase,
     InvalidCase,
     NoStore,
+    NotReady,
     ReadOnlyStore,
     SnapshotError,
     StoreBusy,
@@ -340,7 +341,7 @@ def test_a_frozen_store_is_left_alone_to_the_byte(tmp_path: Path) -> None:
             lambda: frozen.retrievals.log(Retrieval((), "q")),
             lambda: frozen.purge([a], confirm=True, actor="test"),
         ):
-            with pytest.raises(ReadOnlyStore, match="mode rw"):
+            with pytest.raises(ReadOnlyStore, match="open it for writing"):
                 change()
         assert frozen.verify() == []
     with CaseStore(tmp_path, mode="frozen") as frozen:
@@ -351,7 +352,7 @@ def test_a_frozen_store_is_left_alone_to_the_byte(tmp_path: Path) -> None:
 def test_a_store_being_written_is_not_frozen(tmp_path: Path) -> None:
     with CaseStore(tmp_path) as store:
         add(store, "a")
-        with pytest.raises(StoreBusy, match="end every writer"):
+        with pytest.raises(NotReady, match="end every writer, then open it for writing"):
             CaseStore(tmp_path, mode="frozen")
         with CaseStore(tmp_path, mode="ro") as reader:
             assert len(reader.cases()) == 1
@@ -367,7 +368,7 @@ def test_a_frozen_store_tells_if_it_was_written_after_all(tmp_path: Path) -> Non
     with CaseStore(tmp_path, mode="frozen") as frozen:
         with CaseStore(tmp_path) as store:
             add(store, "b")
-        with pytest.raises(StoreError, match="open it again"):
+        with pytest.raises(StoreError, match="end its writer and begin again"):
             frozen.cases()
 
 
@@ -402,7 +403,7 @@ def test_a_reader_needs_a_store_and_a_writer_the_present(tmp_path: Path) -> None
         with pytest.raises(NoStore, match="check the folder"):
             CaseStore(tmp_path / "none", mode=mode)
     assert not (tmp_path / "none").exists()
-    with pytest.raises(SnapshotError, match="mode frozen"):
+    with pytest.raises(SnapshotError, match="for reading only"):
         CaseStore(tmp_path, snapshot="then")
 
 
@@ -518,7 +519,7 @@ def test_formats_are_migrated_upwards_only(tmp_path: Path) -> None:
         CaseStore(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "memory.sqlite").touch()
-    with pytest.raises(CorruptStore, match="open it once with mode rw"):
+    with pytest.raises(NotReady, match="open it for writing once"):
         CaseStore(tmp_path / "empty", mode="ro")
     with CaseStore(tmp_path / "empty") as store:
         assert store.cases() == []

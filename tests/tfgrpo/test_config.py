@@ -89,7 +89,7 @@ def test_all_problems_are_told_at_once_each_with_its_key() -> None:
     ) == [
         "pack: [1 is no TOML value (Unclosed array (at end of document))",
         "--set noequals: write KEY=VALUE, for example --set sampling.top_p=0.95",
-        "model.kind: 'opena' is none of abacus, transformers, openai; did you mean openai?",
+        "model.kind: 'opena' is none of abacus, transformers, vllm, openai; did you mean openai?",
         "evidence.min_share: belongs to another kind of evidence; set evidence.kind first",
         "sampling.top_p: should be less than or equal to 1, not 2",
         'epochs: should be a valid integer, not "8"',
@@ -120,7 +120,7 @@ def test_a_bad_shorthand_is_one_problem() -> None:
         "tasks: 'sum,,countdown' names no tasks; write FAMILY,FAMILY or jsonl:PATH or "
         "hf:ID[:SUBSET] or gym:NAME or set:NAME[@PATH] or MODULE:FUNCTION or plugin:NAME.",
         "model: 'gpt' names no model; write abacus, the folder of a training run, hf/PATH-OR-ID, "
-        "openai/NAME or NAME@http://URL.",
+        "vllm/PATH-OR-ID, openai/NAME or NAME@http://URL.",
     ]
 
 
@@ -187,6 +187,7 @@ def test_task_strings(text: str, table: dict[str, Any]) -> None:
         ("abacus", {"kind": "abacus"}),
         ("hf/Qwen/Qwen3-0.6B", {"kind": "transformers", "path": "Qwen/Qwen3-0.6B"}),
         ("hf/./weights", {"kind": "transformers", "path": "./weights"}),
+        ("vllm/Qwen/Qwen3-0.6B", {"kind": "vllm", "path": "Qwen/Qwen3-0.6B"}),
         ("openai/gpt-5-mini", {"kind": "openai", "model": "gpt-5-mini"}),
         (
             "Qwen/Q3@https://host:8000/v1",
@@ -201,7 +202,7 @@ def test_model_strings(text: str, table: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "gpt", "openai/", "hf/", "@http://x", "name@host", "abacus/x"]
+    "text", ["", "gpt", "openai/", "hf/", "vllm/", "@http://x", "name@host", "abacus/x"]
 )
 def test_strings_that_name_no_model(text: str) -> None:
     with pytest.raises(ConfigError, match="names no model"):

@@ -22,7 +22,7 @@ from transformers import (
 
 from baselines import logprobs
 from baselines.batch import TokenBatch
-from baselines.logprobs import ReplyModel, check_head, decoder_of, token_stats
+from baselines.logprobs import ReplyModel, TokenStats, check_head, decoder_of, token_stats
 from tests.baselines.objective.cases import f64, random_batch
 from tfgrpo.errors import ConfigError
 
@@ -214,6 +214,34 @@ def test_the_gradient_of_the_log_probability() -> None:
     assert not H.requires_grad
     found = torch.autograd.grad(lp.sum(), z)[0]
     assert torch.allclose(found, torch.eye(3)[Y] - Z.softmax(-1), atol=1e-6)
+
+
+@pytest.mark.parametrize("entropy_gradient", [True, False])
+def test_the_written_gradients_are_those_of_finite_differences(entropy_gradient: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(5, 7, generator=generator, dtype=torch.float64) * 3
+    targets = torch.tensor([0, 6, 3, 3, 1])
+
+    def stats(z: Tensor) -> tuple[Tensor, ...]:
+        lp, H = TokenStats.apply(z, targets, entropy_gradient)  # type: ignore[no-untyped-call]
+        return (lp, H) if entropy_gradient else (lp,)
+
+    assert torch.autograd.gradcheck(stats, z.requires_grad_())
+
+
+@pytest.mark.parametrize("entropy_gradient", [True, False])
+def test_no_copy_of_the_logits_waits_for_the_backward_pass(entropy_gradient: bool) -> None:
+    z = torch.randn(50, 400, requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        token_stats(z, torch.arange(50), 1.0, entropy_gradient)
+    assert z.data_ptr() in kept
+    assert sum(kept.values()) < z.nbytes + 50 * 100
 
 
 # models whose head is not the end -------------------------------------------------------------

@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from tfgrpo.errors import ConfigError
 from tfgrpo.llm.inprocess.draw import Wanted, draw, uniforms
+from tfgrpo.llm.inprocess.heap import keep_few_kernels
 from tfgrpo.llm.inprocess.prefill import (
     Prefilled,
     Prefiller,
@@ -56,6 +57,7 @@ class Engine:
     def __init__(
         self, model: PreTrainedModel, decode: Decode, ends: Sequence[int], max_rows: int
     ) -> None:
+        keep_few_kernels()
         self.model = model.eval()
         self.decode = decode
         self.trunks = adopt_trunk(model)

@@ -15,6 +15,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from tfgrpo.llm.inprocess.trunk import Span, cut, join
 
+GRAIN = 32
+"""Columns by which slots grow at least."""
+
 
 class Columns:
     """Which part of the slots is in use; one object that all layers read."""
@@ -118,22 +121,26 @@ class RowCache(Cache):
     def make_room(self, rows: int, left: int) -> None:
         """Have slots for `rows` rows, `left` columns before `now`, and a column to write.
 
-        Shifts the columns in use to the left while that frees a third of the capacity, so that
-        shifts stay rare; else grows the capacity to the next power of two with as much to spare.
+        Shifts the columns in use to the left while that frees a fifth of the capacity, so that
+        shifts stay rare; else grows the capacity by a quarter, and lets go of rows that it no
+        longer takes: the last of a batch are few and long.
         """
         columns = self.columns
         span = max(columns.now - columns.low, left)
         if rows <= columns.rows and left <= columns.now < columns.capacity:
             return
-        needed = columns.capacity
-        if span + span // 2 + 32 > needed:
-            needed = 1 << (span + span // 2 + 32).bit_length()
-        grown = min(self.max_rows, max(columns.rows, 1 << (rows - 1).bit_length()))
-        self._repack(grown, needed, span - (columns.now - columns.low))
+        slots, roomy = 1 << (rows - 1).bit_length(), span + span // 4 + GRAIN
+        if roomy > columns.capacity:
+            columns.capacity = -(-roomy // GRAIN) * GRAIN
+        else:
+            slots = max(slots, columns.rows)
+        columns.rows = min(self.max_rows, slots)
+        self._repack(span - (columns.now - columns.low))
 
-    def _repack(self, rows: int, capacity: int, offset: int) -> None:
+    def _repack(self, offset: int) -> None:
+        """Lay the living rows out from column `offset` on, in slots as `columns` wants them."""
         columns, used = self.columns, self.columns.now - self.columns.low
-        columns.rows, columns.capacity = rows, capacity
+        wanted = columns.rows, columns.capacity
         for layer in self.slot_layers:
             if not layer.is_initialized:
                 continue
@@ -141,7 +148,7 @@ class RowCache(Cache):
                 kept[: columns.count, :, columns.low : columns.now].clone()
                 for kept in layer.slots()
             ]
-            if (rows, capacity) != (layer.keys.shape[0], layer.keys.shape[2]):
+            if wanted != (layer.keys.shape[0], layer.keys.shape[2]):
                 layer.lazy_initialization(layer.keys, layer.values)
             for slots, kept in zip(layer.slots(), alive, strict=True):
                 slots[: columns.count, :, offset : offset + used] = kept

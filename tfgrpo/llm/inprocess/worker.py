@@ -16,6 +16,7 @@ import torch
 
 from tfgrpo.errors import BackendError
 from tfgrpo.llm.inprocess.engine import Engine
+from tfgrpo.llm.inprocess.heap import give_back
 from tfgrpo.llm.inprocess.state import Job
 from tfgrpo.seeding import derive_seed
 from tfgrpo.types import ChatRequest, Completion, Failure, Message, Usage
@@ -107,10 +108,12 @@ class Worker:
         while self.take_in():
             self.guarded(self.advance)
         self.fail(BackendError("The in-process model was closed; ask again with a new one."))
+        give_back()
 
     def take_in(self) -> bool:
         """Turn what is in the queue into jobs, waiting while there is no work; False at the end."""
         if self.engine.idle:
+            give_back()
             ticket = self.inbox.get()
             time.sleep(LINGER)
         else:
