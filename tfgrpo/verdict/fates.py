@@ -30,12 +30,14 @@ def fates(arms: Sequence[Arm]) -> tuple[Fate, ...]:
 
 def troubles(told: Sequence[Fate]) -> tuple[str, ...]:
     """A sentence for each arm with samples that were never graded, or faults of its endpoint."""
-    return tuple(
-        f"Of {fate.arm}, {fate.failed} samples were never graded; faults of its endpoint: "
-        f"{', '.join(f'{kind} {count.seen}' for kind, count in fate.faults.items()) or 'none'}."
-        for fate in told
-        if fate.troubled
-    )
+    sentences = []
+    for fate in told:
+        if fate.failed:
+            sentences.append(f"Of {fate.arm}, {fate.failed} samples were never graded.")
+        if fate.faults:
+            met = ", ".join(f"{kind} {count.seen}" for kind, count in fate.faults.items())
+            sentences.append(f"While {fate.arm} was sampled, its endpoint met these faults: {met}.")
+    return tuple(sentences)
 
 
 def read_faults(run: RunDir) -> Faults:

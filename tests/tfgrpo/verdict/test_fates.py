@@ -60,7 +60,8 @@ def test_seeds_are_summed_and_failures_told_by_stage(tmp_path: Path) -> None:
     )
     assert (arm.failed, arm.troubled) == (2, True)
     assert troubles([base, arm]) == (
-        "Of arm, 2 samples were never graded; faults of its endpoint: rate limit 14, refusal "
+        "Of arm, 2 samples were never graded.",
+        "While arm was sampled, its endpoint met these faults: rate limit 14, refusal "
         f"{REFUSED.seen}.",
     )
 
