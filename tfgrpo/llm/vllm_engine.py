@@ -19,6 +19,7 @@ from tfgrpo.seeding import derive_seed
 from tfgrpo.types import ChatRequest, Completion, Failure, FinishReason, Usage
 
 Outcome = Completion | Failure
+_SHUTDOWN_S = 30.0  # then the engine is killed, and would leave shared memory behind
 _FINISH: Mapping[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 # Read when vLLM is imported; what the user has set stands.
 _ENVIRONMENT = {
@@ -98,7 +99,7 @@ class Engine:
         """End the engine's process and the thread; calls still waiting raise BackendError."""
         self._closed = True
         asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
-        self.llm.shutdown()
+        self.llm.shutdown(timeout=_SHUTDOWN_S)
         self._end()
 
     def _end(self) -> None:

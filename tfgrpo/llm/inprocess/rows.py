@@ -129,12 +129,12 @@ class RowCache(Cache):
         span = max(columns.now - columns.low, left)
         if rows <= columns.rows and left <= columns.now < columns.capacity:
             return
-        slots, roomy = 1 << (rows - 1).bit_length(), span + span // 4 + GRAIN
+        roomy = span + span // 4 + GRAIN
         if roomy > columns.capacity:
             columns.capacity = -(-roomy // GRAIN) * GRAIN
-        else:
-            slots = max(slots, columns.rows)
-        columns.rows = min(self.max_rows, slots)
+            columns.rows = min(columns.rows, rows)
+        if rows > columns.rows:
+            columns.rows = min(self.max_rows, 1 << (rows - 1).bit_length())
         self._repack(span - (columns.now - columns.low))
 
     def _repack(self, offset: int) -> None:
