@@ -131,6 +131,8 @@ def test_no_call_begins_when_the_time_is_up(learn: Learn, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interrupt_lets_the_calls_in_flight_land(learn: Learn, folder: Path) -> None:
+    # What a shell starts in the background ignores interrupts, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with Loopback(ignores=["n"], reply=voice, delay_s=1.5) as server:
         with command(folder, *words(server.url, folder / "run")) as process:
             while len(server.bodies) < 5:
