@@ -14,6 +14,7 @@ def doctor(
     model: Annotated[
         str, typer.Argument(help="NAME@http://HOST/v1 or openai/NAME.", show_default=False)
     ],
+    more: options.Set = None,
     json: options.Json = False,
 ) -> None:
     """Probe an endpoint: n, seed, stop, log-probabilities, schemas, usage, prefix cache."""
@@ -25,7 +26,7 @@ def doctor(
     from tfgrpo.llm.probe import probe
     from tfgrpo.settings import load
 
-    spec = load(EvalSpec, None, options.overrides({"tasks": "sum", "model": model}, None))
+    spec = load(EvalSpec, None, options.overrides({"tasks": "sum", "model": model}, more))
     if not isinstance(spec.model, OpenAISpec):
         raise ConfigError("The doctor examines endpoints; give NAME@http://HOST/v1 or openai/NAME.")
     backend = build_backend(spec.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -92,7 +93,29 @@ def learn(
                 raise BudgetStop(sessions.budget_message(stop, opened)) from None
         report(folder, json)
         if not library.active:
-            console.note("No lesson was learned: see the counts of groups in steps.jsonl.")
+            console.note(console.safe(without_lesson(folder)))
+
+
+def without_lesson(folder: Path) -> str:
+    """Why a library may be empty: what the groups were like, and what went wrong in words."""
+    from tfgrpo.experience.record import LESSONS, STEPS
+    from tfgrpo.runs import RunDir
+
+    run = RunDir.open(folder)
+    steps = list(run.read_rows(STEPS))
+    kinds: Counter[str] = Counter()
+    for step in steps:
+        kinds.update(step["groups"])
+    wrong = Counter(text for row in run.read_rows(LESSONS) for text in row["problems"])
+    wrong.update(text for step in steps for text in step["consolidation_problems"])
+    groups = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    failed = sum(step["failures"] for step in steps)
+    said = f"No lesson was learned. Groups: {groups or 'none'}; only mixed ones can teach."
+    if failed:
+        said += f" {failed} rollouts failed."
+    for text, count in wrong.most_common(1):
+        said += f" While lessons were written, most often ({count} times): {text}"
+    return said
 
 
 def report(folder: Path, json: bool) -> None:

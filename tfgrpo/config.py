@@ -328,7 +328,7 @@ RewardChoice = Annotated[
 class SamplingSpec(Spec):
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_tokens: Positive = 1024
+    max_tokens: Positive = 4096
     stop: tuple[str, ...] = ()
 
     def params(self, seed: int | None = None) -> SamplingParams:

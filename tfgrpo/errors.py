@@ -3,6 +3,7 @@
     TfgrpoError
     ├── ConfigError    the user's input cannot be used             (exit 2)
     ├── BackendError   a model or endpoint cannot be used at all   (exit 1)
+    │   └── UntakenError   it turns down a sampling value
     ├── GradingError   a verifier itself is broken                 (exit 1)
     ├── RunError       a run directory is unusable or contradicts  (exit 1)
     └── BudgetStop     a declared budget is spent; partial result saved (exit 3)
@@ -21,6 +22,10 @@ class ConfigError(TfgrpoError):
 
 
 class BackendError(TfgrpoError):
+    pass
+
+
+class UntakenError(BackendError):
     pass
 
 

@@ -14,7 +14,6 @@ from tfgrpo.errors import ConfigError
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Ours: smaller batches, so that later steps learn from what earlier ones wrote.
     "default": {
-        "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 4096},
         "dropout": 0.25,
     },
     # arXiv 2510.08191, section 3.1: 100 problems, one batch an epoch, G=5, T=0.7.

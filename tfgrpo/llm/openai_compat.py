@@ -7,19 +7,21 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tfgrpo.errors import UntakenError
 from tfgrpo.llm.cache import contiguous
 from tfgrpo.llm.faults import NOTHING, Fault, FaultKind, FaultLog, Faults
 from tfgrpo.llm.openai_reply import Reply, of_another, read_reply
-from tfgrpo.llm.openai_request import Feature, body_of, next_to_drop
+from tfgrpo.llm.openai_request import Feature, body_of, next_to_drop, untaken
 from tfgrpo.llm.openai_trouble import Trouble
 from tfgrpo.llm.openai_wire import Answer, Wire
 from tfgrpo.llm.retry import Call
 from tfgrpo.seeding import derive_rng
-from tfgrpo.types import ChatRequest, Completion, Failure, Usage
+from tfgrpo.types import ChatRequest, Completion, Failure, Phase, Usage
 
 Outcomes = tuple[Completion | Failure, ...]
 # A token has mostly 4 characters, and its log-probability comes in about 100.
 _BYTES_A_TOKEN, _BYTES_A_REPLY = 1 << 10, 1 << 20
+_REFLECTS: tuple[Phase, ...] = ("summarise", "compare", "consolidate")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,8 +40,9 @@ class OpenAIChat:
     Pauses begin at `backoff_s` where the endpoint asks for none, and double.
 
     `complete` raises BackendError if the endpoint can serve nothing: wrong key, no such model, no
-    credit, nobody listening, a rate limit that outlasts `call_timeout_s`. All else that goes wrong
-    is a Failure. `faults` counts what went wrong, mended or not, and `fault_log` tells of it.
+    credit, nobody listening, a rate limit that outlasts `call_timeout_s`; UntakenError for a
+    temperature or top_p that it does not take. All else that goes wrong is a Failure. `faults`
+    counts what went wrong, mended or not, and `fault_log` tells of it.
     """
 
     model: str
@@ -115,6 +118,7 @@ class OpenAIChat:
         while True:
             answer = await self._wire.post(body_of(self.model, request, dropped), call)
             if isinstance(answer, Trouble):
+                self._raise_if_untaken(answer, request)
                 feature = next_to_drop(answer.words, request, dropped) if answer.unsuited else None
                 if feature is None:
                     self._note(request, answer.kind, request.n)
@@ -132,6 +136,16 @@ class OpenAIChat:
             call.repairs -= 1
             call.spent_s += pause
             await asyncio.sleep(pause)
+
+    def _raise_if_untaken(self, trouble: Trouble, request: ChatRequest) -> None:
+        """A sampling value is never changed in silence, and no later request could succeed."""
+        value = untaken(trouble.words, request) if trouble.unsuited else None
+        if value is not None:
+            table = "reflection" if request.phase in _REFLECTS else "sampling"
+            raise UntakenError(
+                f"{self.model_id} does not take {value} ({trouble.failure.reason}); "
+                f"set {table}.{value.split()[0]} to what it takes."
+            )
 
     def _call(self, request: ChatRequest) -> Call:
         return Call(

@@ -30,6 +30,13 @@ _NAMED: dict[Feature, str] = {
 # Dropped only if named. Without "max_tokens" the limit has its newer name, and stays.
 _ESSENTIAL: tuple[Feature, ...] = ("max_tokens", "seed")
 
+# A refusal of a value that every request sends. The words may quote the whole request.
+_VALUE = re.compile(
+    r"\b(temperature|top_p)\b['\"`]?:? (?:\w+ ){0,2}?(?:does not|must|should|only|not supported)"
+    r"|unsupported (?:value|parameter):? ['\"`]?(temperature|top_p)\b",
+    re.IGNORECASE,
+)
+
 
 def body_of(model: str, request: ChatRequest, dropped: Collection[Feature]) -> dict[str, Any]:
     """The request's parameters; everything is explicit, because endpoints differ in defaults."""
@@ -84,3 +91,12 @@ def next_to_drop(words: str, request: ChatRequest, dropped: Collection[Feature])
         if re.search(_NAMED[feature], words, re.IGNORECASE):
             return feature
     return asked[0] if asked else None
+
+
+def untaken(words: str, request: ChatRequest) -> str | None:
+    """The sampling value that a 400 with these words turns down, as `temperature 0.2`."""
+    found = _VALUE.search(words)
+    if found is None:
+        return None
+    name = (found[1] or found[2]).lower()
+    return f"{name} {getattr(request.params, name):g}"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from tfgrpo.errors import BackendError
+from tfgrpo.errors import BackendError, UntakenError
 from tfgrpo.llm.openai_compat import OpenAIChat
 from tfgrpo.types import ChatRequest, Completion, Failure, Message, SamplingParams, Usage
 
@@ -60,10 +60,17 @@ class _NoReplyError(Exception):
 async def _ask(
     model: OpenAIChat, prompt: str, params: SamplingParams, **changes: object
 ) -> list[Completion]:
-    """The replies to one prompt; raises _NoReplyError with the reason if one of them failed."""
-    request = ChatRequest((Message("user", prompt),), params)
+    """The replies to one prompt; raises _NoReplyError with the reason if one of them failed.
+
+    A model that takes only temperature 1 is asked at that.
+    """
+    request = replace(ChatRequest((Message("user", prompt),), params), **changes)  # type: ignore[arg-type]
+    try:
+        outcomes = await model.complete(request)
+    except UntakenError:
+        outcomes = await model.complete(replace(request, params=replace(params, temperature=1.0)))
     replies = []
-    for outcome in await model.complete(replace(request, **changes)):  # type: ignore[arg-type]
+    for outcome in outcomes:
         if isinstance(outcome, Failure):
             raise _NoReplyError(outcome.reason)
         replies.append(outcome)
@@ -107,7 +114,17 @@ async def _shares_a_request(model: OpenAIChat) -> Finding:
     return True, "2 replies came from one request"
 
 
+async def _takes_greedy(model: OpenAIChat) -> bool:
+    try:
+        await model.complete(ChatRequest((Message("user", _TALE),), _greedy()))
+    except UntakenError:
+        return False
+    return True
+
+
 async def _greedy_repeats(model: OpenAIChat) -> Finding:
+    if not await _takes_greedy(model):
+        return False, "it does not take temperature 0; for learning, set reflection.temperature=1"
     same = len(set(await _texts(model, _greedy(), _greedy(), _greedy()))) == 1
     return same, f"3 replies at temperature 0 were {'equal' if same else 'unequal'}"
 
@@ -137,6 +154,8 @@ async def _stops(model: OpenAIChat) -> Finding:
     (stopped,) = await _ask(model, _TALE, _greedy(stop=(word,)))
     if stopped.text.endswith(word):
         return True, f"the reply ended with its stop string {word!r}, which others leave out"
+    if not await _takes_greedy(model):
+        return None, "replies differ, so it may not have come to its stop string"
     if word in stopped.text:
         return False, f"the reply went on over its stop string {word!r}"
     return True, f"the reply ended before its stop string {word!r}"

@@ -106,7 +106,8 @@ class Loopback:
     (with a 400 that names it) hold parameters: "n", "seed", "temperature", "stop", "max_tokens",
     "logprobs", "top_logprobs", "json_schema", "json_object", "usage", "cached". Each good answer
     takes `delay_s`. Above `capacity` requests at once the surplus gets a 429; below `crowd`, all
-    wait for more. The clock is `skew_s` ahead. After `credit` completions all requests get a 402.
+    wait for more. Parameters in `only` have that single value. The clock is `skew_s` ahead. After
+    `credit` completions all requests get a 402.
     """
 
     def __init__(
@@ -119,11 +120,13 @@ class Loopback:
         delay_s: float = 0.0,
         capacity: int | None = None,
         crowd: int = 0,
+        only: dict[str, float] | None = None,
         skew_s: float = 0.0,
     ) -> None:
         self.ignores, self.refuses = set(ignores), set(refuses)
         self.reply, self.always, self.plan = reply, always, plan
         self.delay_s, self.capacity, self.skew_s = delay_s, capacity, skew_s
+        self.only = only or {}
         self._crowd = threading.Barrier(crowd, timeout=200) if crowd else None
         self.credit: int | None = None
         self.models = Answer.json(200, {"object": "list", "data": [{"id": "tiny"}]})
@@ -216,6 +219,10 @@ class Loopback:
                 return Answer.error(400, f"response_format.type {kind} is not supported")
             if feature in body:
                 return Answer.error(400, f"Unsupported parameter: '{feature}'")
+        for name, value in self.only.items():
+            if body[name] != value:
+                words = f"'{name}' does not support {body[name]} with this model."
+                return Answer.error(400, f"Unsupported value: {words} Only {value} is supported.")
         if body.get("n", 1) > 1 and body["temperature"] == 0 and "n" not in self.ignores:
             return Answer.error(400, "n must be 1 when using greedy sampling")
         return None

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tfgrpo.llm.loopback import Answer, Loopback, completion
-from tfgrpo.errors import BackendError
+from tfgrpo.errors import BackendError, UntakenError
 from tfgrpo.llm.entropy_bounds import LARGEST_VOCABULARY, entropy_bounds
 from tfgrpo.llm.openai_compat import OpenAIChat
 from tfgrpo.llm.openai_reply import read_reply, split_reasoning
@@ -262,6 +262,40 @@ def test_an_unusable_endpoint_is_told_once_and_clearly(status: int, words: str) 
     assert len(server.bodies) == 1
     assert "sk-secret" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("temperature", "'temperature' does not support 0.2 with this model. Only 1 is supported."),
+        ("temperature", "Unsupported parameter: 'temperature' is not supported with this model."),
+        ("temperature", "temperature: must be at least 0.5"),
+        ("top_p", "Invalid request: top_p must be 1 for reasoning models"),
+    ],
+)
+def test_a_sampling_value_that_is_turned_down_ends_the_run(name: str, words: str) -> None:
+    params = SamplingParams(0.2, 0.9, 16, (), 1)
+    with Loopback(always=Answer.error(400, words)) as server:
+        with pytest.raises(UntakenError, match=rf"set sampling\.{name} to what it takes") as caught:
+            ask(chat(server), replace(REQUEST, n=4, params=params))
+        with pytest.raises(UntakenError, match=rf"set reflection\.{name} to"):
+            ask(chat(server), replace(REQUEST, params=params, phase="compare"))
+    assert f"does not take {name} {getattr(params, name):g} " in str(caught.value)
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "the prompt is too long: 'temperature': 1.0, 'top_p': 1.0, 'max_tokens': 16",
+        "the prompt asks for the temperature in Paris, which must not be told",
+        "n must be 1 at this temperature",
+    ],
+)
+def test_a_refusal_that_only_quotes_a_sampling_value_is_a_failure(words: str) -> None:
+    with Loopback(always=Answer.error(400, words)) as server:
+        outcomes = ask(chat(server), REQUEST)
+    assert all(isinstance(outcome, Failure) for outcome in outcomes)
 
 
 def test_a_fan_out_that_raises_raises_plainly() -> None:

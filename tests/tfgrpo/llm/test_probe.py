@@ -59,6 +59,17 @@ def test_silent_neglect_is_found(ignored: str, changed: dict[str, bool | None]) 
     assert {name: said for name, said in found.items() if said is not True} == changed
 
 
+def test_a_model_of_one_temperature_is_asked_at_that() -> None:
+    with Loopback(only={"temperature": 1.0}) as server:
+        found = findings(server)
+    verdicts = {name: result.supported for name, result in found.items()}
+    assert {n: v for n, v in verdicts.items() if v is not True} == {
+        "temperature 0": False,
+        "stop": None,
+    }
+    assert "reflection.temperature=1" in found["temperature 0"].detail
+
+
 def test_an_endpoint_that_is_unusable_yields_one_result() -> None:
     with Loopback(always=Answer.error(401, "no")) as server:
         (result,) = findings(server).values()
