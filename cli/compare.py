@@ -13,6 +13,7 @@ from cli import console, options
 if TYPE_CHECKING:
     from tfgrpo.verdict.arms import Arm, Evaluation
     from tfgrpo.verdict.judge import Square
+    from tfgrpo.verdict.meanings import Meanings
     from tfgrpo.verdict.record import Question, Verdict
 
 
@@ -53,6 +54,20 @@ def compare(
         Path | None,
         typer.Option(help="A folder for the page, the figures and the tables.", show_default=False),
     ] = None,
+    meanings: Annotated[
+        str | None,
+        typer.Option(
+            help="Tell replies apart by meaning: minilm, or a sentence-transformers folder or id.",
+            show_default=False,
+        ),
+    ] = None,
+    same_meaning: Annotated[
+        float | None,
+        typer.Option(
+            help="The cosine of equal meaning; default: a fifth of the base's pairs reach it.",
+            show_default=False,
+        ),
+    ] = None,
     seed: options.Seed = None,
     json: options.Json = False,
 ) -> None:
@@ -62,6 +77,7 @@ def compare(
     """
     from cli.plain import plain
 
+    told_apart = meanings_of(meanings, same_meaning, report)
     evaluations = [e for run in runs for e in gathered(run)]
     verdict, arms = judged(
         evaluations, asked(evaluations, base, k, k_mid, margin, seed),
@@ -70,7 +86,7 @@ def compare(
     if report is not None:
         from cli.compare_report import written
 
-        verdict, paths = written(verdict, arms, report)
+        verdict, paths = written(verdict, arms, report, told_apart)
     if json:
         console.print_json(plain(verdict))
         return
@@ -172,6 +188,22 @@ def judged(
     settings = shared_settings(evaluations)
     stamped = replace(found, stamps=(*stamps, *found.stamps), settings=settings)
     return replace(stamped, fates=fates(arms)), arms
+
+
+def meanings_of(name: str | None, cosine: float | None, report: Path | None) -> Meanings | None:
+    """The view by meaning, if it was asked for. Raises ConfigError if it cannot be had."""
+    from tfgrpo.errors import ConfigError
+
+    if name is None:
+        if cosine is not None:
+            raise ConfigError("--same-meaning says when meanings are equal; add --meanings minilm.")
+        return None
+    if report is None:
+        raise ConfigError("Meanings are a view of the report; add --report FOLDER.")
+    from cli.banks import make_embedder
+    from tfgrpo.verdict.meanings import Meanings
+
+    return Meanings(name, make_embedder(name).embed_documents, cosine)
 
 
 def duels_of(given: Sequence[str] | None, runs: Sequence[str]) -> list[tuple[str, str]]:

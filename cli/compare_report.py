@@ -10,6 +10,7 @@ from cli.plain import plain
 
 if TYPE_CHECKING:
     from tfgrpo.verdict.arms import Arm
+    from tfgrpo.verdict.meanings import Meanings
     from tfgrpo.verdict.record import Verdict
 
 GUESSED_FROM = 1000
@@ -20,20 +21,20 @@ TOLD = 6
 
 
 def written(
-    verdict: Verdict, arms: Sequence[Arm], folder: Path
+    verdict: Verdict, arms: Sequence[Arm], folder: Path, meanings: Meanings | None = None
 ) -> tuple[Verdict, tuple[Path, ...]]:
     """The completed verdict and the files, the page first."""
     from tfgrpo.canonical import canonical_json
     from tfgrpo.report.verdict import write_report
     from tfgrpo.storage import write_atomic
 
-    whole = completed(verdict, arms)
+    whole = completed(verdict, arms, meanings)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "verdict.json", canonical_json(plain(whole)).encode())
     return whole, write_report(whole, folder)
 
 
-def completed(verdict: Verdict, arms: Sequence[Arm]) -> Verdict:
+def completed(verdict: Verdict, arms: Sequence[Arm], meanings: Meanings | None = None) -> Verdict:
     """With the panels of diversity, the floor of guessing, the steps of training, replies and each
     problem.
     """
@@ -46,7 +47,7 @@ def completed(verdict: Verdict, arms: Sequence[Arm]) -> Verdict:
     pairs = [(j.a, j.b) for j in (*verdict.duels, *verdict.judgements)][:TOLD]
     problems, _ = shared_problems(arms, verdict.question.k_max, allow_missing=True)
     return replace(
-        with_panels(verdict, arms),
+        with_panels(verdict, arms, meanings),
         trajectories=trajectories(run for arm in arms for run in arm.runs),
         disagreements=disagreements(arms, pairs),
         floor=_floor(verdict, arms),

@@ -39,6 +39,11 @@ PANEL = (
     "compression_ratio",
     "forking_share",
 )
+VIEWS = (*PANEL, "meanings")
+"""The panel, and the view that is there only where replies were told apart by meaning."""
+
+Classes = Mapping[str, Mapping[int, int]]
+"""The class of each rollout, by task and by the rollout's index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,20 @@ class Matching:
             raise ValueError("Matching needs 2 samples, 1 byte, 1 draw and 2 tokens; raise them.")
 
 
-def panel(groups: Sequence[RolloutGroup], matching: Matching, seed: int, of: Of = "all") -> Panel:
+def panel(
+    groups: Sequence[RolloutGroup],
+    matching: Matching,
+    seed: int,
+    of: Of = "all",
+    meanings: Classes | None = None,
+) -> Panel:
     """Each metric of `PANEL` for each task, `{metric: {task_id: value}}`; NaN-free.
 
     A metric is missing for a task where its material is: token ids for `ead`, entropies for
     `token_entropy` and `forking_share`, modes for `effective_modes`. `distinct_correct` counts
     different correct answers among the matched samples, `effective_modes` is exp of the rarefied
-    entropy over modes. Order of samples and tasks does not matter.
+    entropy over modes. With `meanings` there is one view more, exp of the rarefied entropy over
+    these classes. Order of samples and tasks does not matter.
 
     Raises:
         ValueError: if a task is listed twice.
@@ -78,13 +90,17 @@ def panel(groups: Sequence[RolloutGroup], matching: Matching, seed: int, of: Of 
     if len({g.task.task_id for g in groups}) != len(groups):
         raise ValueError("A task is listed twice in one evaluation; merge its samples first.")
     m = matching.samples if of == "all" else matching.correct
-    found: dict[str, dict[str, float]] = {name: {} for name in PANEL}
+    names = PANEL if meanings is None else VIEWS
+    found: dict[str, dict[str, float]] = {name: {} for name in names}
     for group in sorted(groups, key=lambda g: g.task.task_id):
         task_id = group.task.task_id
         rollouts = [r for r in group.rollouts if of == "all" or r.score.correct]
         if len(rollouts) >= m:
             row = _answers(rollouts, m) | _tokens(rollouts, matching)
             row |= _surface(rollouts, m, matching, derive_seed(seed, task_id))
+            if meanings is not None:
+                classes = Counter(meanings[task_id][r.index] for r in rollouts)
+                row["meanings"] = math.exp(rarefied_entropy(classes.values(), m))
             for name, value in row.items():
                 found[name][task_id] = value
     return found
@@ -108,8 +124,8 @@ def panel_differences(a: Panel, b: Panel, seed: int) -> tuple[Comparison, ...]:
     """
     return tuple(
         paired_difference(name, a[name], b[name], derive_seed(seed, name))
-        for name in PANEL
-        if a[name].keys() & b[name].keys()
+        for name in VIEWS
+        if a.get(name, {}).keys() & b.get(name, {}).keys()
     )
 
 

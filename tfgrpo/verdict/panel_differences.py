@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tfgrpo.metrics.panel import PANEL, Matching, Of, Panel
+from tfgrpo.metrics.panel import VIEWS, Matching, Of, Panel
 from tfgrpo.metrics.seeds import seeded_columns
 from tfgrpo.types import Comparison
 from tfgrpo.verdict.details import PanelDifference
@@ -29,14 +29,14 @@ def panel_differences(
     seed: int,
     resamples: int = 10_000,
 ) -> tuple[PanelDifference, ...]:
-    """b - a of each view that some problem has in both arms, in the order of `PANEL`.
+    """b - a of each view that some problem has in both arms, in the order of `VIEWS`.
 
-    All eight views are taken problem by problem; only the threshold of forking tokens is one for
+    All views are taken problem by problem; only the threshold of forking tokens is one for
     all. Problems that lack a view in one arm are left out of it in both: with `of` "correct" those
     that either arm has too rarely right. Intervals are as those of other paired differences.
     """
     paired = _paired(a[1], b[1])
-    views = {name: pairs for name in PANEL if (pairs := _pairs(paired, name))}
+    views = {name: pairs for name in VIEWS if (pairs := _pairs(paired, name))}
     ceilings = _ceilings(matching.samples if of == "all" else matching.correct)
     found: dict[str, Comparison] = {}
     for problems, names in _alike(views).items():
@@ -71,7 +71,7 @@ def _pairs(paired: Sequence[tuple[Panel, Panel]], name: str) -> Pairs:
     """Each problem's values in both arms, averaged over the seeds that have it in both."""
     found: dict[str, list[tuple[float, float]]] = {}
     for x, y in paired:
-        for problem in x[name].keys() & y[name].keys():
+        for problem in x.get(name, {}).keys() & y.get(name, {}).keys():
             found.setdefault(problem, []).append((x[name][problem], y[name][problem]))
     return {
         problem: (fmean(x for x, _ in values), fmean(y for _, y in values))
@@ -86,5 +86,6 @@ def _ceilings(samples: int) -> Mapping[str, float]:
         "distinct_correct": samples,
         "effective_modes": samples - 1,
         "vendi": samples - 1,
+        "meanings": samples - 1,
         "forking_share": 1.0,
     }

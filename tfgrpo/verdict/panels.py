@@ -1,16 +1,17 @@
-"""The eight views of diversity of every arm, on equal numbers of samples, and against the base."""
+"""The views of diversity of every arm, on equal numbers of samples, and against the base."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tfgrpo.metrics.panel import Matching, Of, Panel, panel, panel_estimates
+from tfgrpo.metrics.panel import Classes, Matching, Of, Panel, panel, panel_estimates
 from tfgrpo.metrics.surface import forking_threshold
 from tfgrpo.seeding import derive_seed
 from tfgrpo.types import Estimate, RolloutGroup
 from tfgrpo.verdict.arms import Arm
 from tfgrpo.verdict.evidence import groups_of
+from tfgrpo.verdict.meanings import Meanings
 from tfgrpo.verdict.panel_differences import Panels, panel_differences
 from tfgrpo.verdict.record import Verdict
 
@@ -19,21 +20,35 @@ DRAWS = 2
 """Subsets of samples behind the views without a closed form."""
 
 
-def with_panels(verdict: Verdict, arms: Sequence[Arm]) -> Verdict:
+def with_panels(verdict: Verdict, arms: Sequence[Arm], meanings: Meanings | None = None) -> Verdict:
     """The verdict with the panels of all arms whose texts are there, and what sets them apart.
 
     An arm's panel is averaged over its seeds; its differences from the base are paired by problem,
     and by seed where both were trained. The forking threshold is the base's, the vocabulary the
-    largest token id of all arms.
+    largest token id of all arms. With `meanings` there is a view of these, too; from which cosine
+    on they are the same is frozen on the base and told in the settings.
     """
     groups = {arm.name: {run.seed: groups_of(run) for run in arm.runs} for arm in arms}
     matching = _matching(groups, verdict)
     if matching is None:
         return verdict
     seed, base = verdict.question.seed, verdict.question.base
+    classes: dict[str, dict[int | None, Classes]] = {}
+    if meanings is not None:
+        cosine = meanings.frozen_on([group for run in groups[base].values() for group in run])
+        told = {"meanings": {"embedder": meanings.name, "cosine": round(cosine, 4)}}
+        verdict = replace(verdict, settings={**verdict.settings, **told})
+        classes = {
+            name: {key: meanings.classes(run, cosine) for key, run in runs.items()}
+            for name, runs in groups.items()
+        }
     panels: dict[Of, dict[str, Panels]] = {
         of: {
-            name: {key: panel(run, matching, seed, of) for key, run in runs.items() if run}
+            name: {
+                key: panel(run, matching, seed, of, classes[name][key] if classes else None)
+                for key, run in runs.items()
+                if run
+            }
             for name, runs in groups.items()
         }
         for of in OF

@@ -73,7 +73,7 @@ class ArmFigures:
     `seeds`. `figures` are named by `metric` or `metric@k`: distinct_correct, distinct_modes,
     answer_entropy, token_entropy (nats per token, every token alike), reply_entropy (the same,
     every reply alike), maj@k, pass^k, cover@0.5, auc@k, length; missing where undefined.
-    `panel` and `panel_correct` are the eight views of diversity, on all and on correct samples.
+    `panel` and `panel_correct` are the views of diversity, on all and on correct samples.
     `modes` is the share of each strategy by dataset.
     """
 

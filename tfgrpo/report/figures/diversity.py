@@ -1,4 +1,4 @@
-"""Eight views of diversity side by side, because no single number will do."""
+"""The views of diversity side by side, because no single number will do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tfgrpo.metrics.panel import PANEL
+from tfgrpo.metrics.panel import VIEWS
 from tfgrpo.report.figures.measures import scale, title, unit
 from tfgrpo.report.figures.rows import ROW, few_ticks, interval_mark, name_rows
 from tfgrpo.report.figures.sketch import Sketch, basis, percent
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def diversity(verdict: Verdict) -> Sketch | None:
     """One small panel for each view that some arm has; None if none has any."""
     arms = [arm for arm in verdict.arms if arm.panel or arm.panel_correct]
-    names = [n for n in PANEL if any(n in a.panel or n in a.panel_correct for a in arms)]
+    names = [n for n in VIEWS if any(n in a.panel or n in a.panel_correct for a in arms)]
     if not names:
         return None
     looks = looks_of(verdict.arms)

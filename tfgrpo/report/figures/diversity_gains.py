@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tfgrpo.metrics.panel import PANEL
+from tfgrpo.metrics.panel import VIEWS
 from tfgrpo.report.figures.measures import scale, title, unit
 from tfgrpo.report.figures.rows import ROW, few_ticks, interval_mark, name_rows
 from tfgrpo.report.figures.sketch import Sketch, basis, percent
@@ -22,7 +22,7 @@ SHIFTS = {"all": -0.17, "correct": 0.17}
 
 def diversity_gains(verdict: Verdict) -> Sketch | None:
     """One small panel for each view that two arms share; None if there is none."""
-    names = [name for name in PANEL if any(d.name == name for d in verdict.diversity)]
+    names = [name for name in VIEWS if any(d.name == name for d in verdict.diversity)]
     arms = list(dict.fromkeys(d.b for d in verdict.diversity))
     if not names:
         return None
@@ -45,7 +45,8 @@ def diversity_gains(verdict: Verdict) -> Sketch | None:
         f"{percent(verdict.question.level)} intervals over problems. Filled: all samples; hollow: "
         "correct ones only, on the problems that both arms have enough of; their intervals may run "
         "past the edge. Every view is taken problem by problem; only the entropy above which a "
-        f"token forks is one for all, the base's. Exploratory: nothing is tested. {basis(verdict)}",
+        "token forks, and the cosine from which on replies mean the same, are one for all, the "
+        f"base's. Exploratory: nothing is tested. {basis(verdict)}",
         alt="; ".join(_spoken(verdict.diversity, arm) for arm in arms),
         figure=figure,
     )

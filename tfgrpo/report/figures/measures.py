@@ -16,6 +16,7 @@ TITLES: Mapping[str, str] = {
     "effective_modes": "effective strategies",
     "forking_share": "share of forking tokens",
     "length": "tokens of a reply",
+    "meanings": "meanings of replies",
     "reply_entropy": "entropy by reply",
     "token_entropy": "token entropy",
     "vendi": "Vendi score of texts",
