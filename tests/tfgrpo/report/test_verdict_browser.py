@@ -44,6 +44,17 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_one_far_effect_leaves_room_for_the_others(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    cells = "[[1, 0, 2], [-3, -4, -1], [2, 1, 3], null, [-94, -96, -90]]"
+    assert browser.run(f"farthest({cells})") == 4
+    assert browser.run("farthest([[1, 0, 2], [-3, -4, -1], [7, 6, 8], [1, 0, 1]])") == 8
+    assert browser.run("farthest([[1, 0, 2], [-94, -96, -90]])") == 96
+    drawn = "[...whisker([{}], 4).children].map(x => x.tagName + (x.getAttribute('points') || ''))"
+    assert browser.run(drawn.format("-94, -96, -90")) == ["line", "line", "polygon2,6 7,2 7,10"]
+    assert browser.run(drawn.format("2, 1, 3")) == ["line", "line", "circle"]
+
+
 def test_the_verdict_is_what_a_reader_sees_first(browser: Browser, report: Path) -> None:
     browser.open(report)
     assert browser.text("h1") == "base and 2 other arms"

@@ -125,20 +125,30 @@ function chips(key, links) {
 
 /* An interval as a line, on a scale that has 0 in the middle and is shared with its neighbours. */
 function whisker([value, low, high], reach) {
-  const at = (x) => 40 + (38 * x) / (reach || 1);
+  const at = (x) => 40 + 38 * Math.max(-1, Math.min(1, x / (reach || 1)));
   const made = shape("svg", { class: "whisker", viewBox: "0 0 80 12", "aria-hidden": "true" },
     shape("line", { class: "zero", x1: 40, x2: 40, y1: 1, y2: 11 }));
   if (low !== null && high !== null) {
     made.append(shape("line", { class: "reach", x1: at(low), x2: at(high), y1: 6, y2: 6 }));
   }
-  if (value !== null) made.append(shape("circle", { cx: at(value), cy: 6, r: 3 }));
+  if (value !== null && Math.abs(value) > reach) {
+    const edge = at(value);
+    const back = edge - 5 * Math.sign(value);
+    made.append(shape("polygon", { points: `${edge},6 ${back},2 ${back},10` }));
+  } else if (value !== null) {
+    made.append(shape("circle", { cx: at(value), cy: 6, r: 3 }));
+  }
   return made;
 }
 
 const reaches = new Map();
 
-const farthest = (cells) => cells.flatMap((cell) => (cell || []).slice(0, 3))
-  .reduce((most, x) => Math.max(most, Math.abs(x || 0)), 0);
+/* How far a scale has to reach; a single cell far beyond all others would squeeze them flat. */
+function farthest(cells) {
+  const ends = cells.map((cell) => Math.max(0, ...(cell || []).slice(0, 3).map(Math.abs)));
+  const [first = 0, second = 0] = ends.sort((a, b) => b - a);
+  return ends.length > 3 && first > 2 * second && second > 0 ? second : first;
+}
 
 /* The largest value of the rows that share a scale with row `i`. */
 function reachOf(key, c, i) {
