@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -83,6 +83,16 @@ class LoraSpec(Spec):
     targets: tuple[Name, ...] | Literal["all-linear"] = "all-linear"
 
 
+class VllmSamplerSpec(Spec):
+    """Rollouts by vLLM's engine beside the trainer (extra `vllm`), sent the weights of every step.
+
+    `options` are arguments of the engine by their names, such as `gpu_memory_utilization`; with
+    `enable_sleep_mode` it gives its memory back while weights are updated.
+    """
+
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class ProbeSpec(Spec):
     """A fixed set of dev problems that is evaluated every so many steps (0: never)."""
 
@@ -98,7 +108,8 @@ class TrainSpec(Spec):
     `epochs` x `minibatches` times on them. `keep` informative leaves groups without spread out of
     the batch; `refill` then samples further problems, up to so many rounds more, until `prompts`
     groups are informative (DAPO's dynamic sampling). `planning` lists regular expressions whose
-    matches in a reply are its planning tokens. `micro_tokens` bounds what one forward pass takes.
+    matches in a reply are its planning tokens. With `vllm` (`--set vllm={}`) vLLM samples, else the
+    trained module itself. `micro_tokens` bounds what one forward pass takes.
     `trackers` are told every step's metrics, besides the run folder.
     """
 
@@ -109,7 +120,7 @@ class TrainSpec(Spec):
     reward: Annotated[RewardChoice, Shorthand(parse_reward)] = "exact"
     rewards: tuple[RewardSpec, ...] = ()
     objective: ObjectiveSpec = ObjectiveSpec()
-    sampling: SamplingSpec = SamplingSpec()
+    sampling: SamplingSpec = SamplingSpec(max_tokens=1024)
     steps: Positive = 100
     prompts: Positive = 32
     group_size: Positive = 8
@@ -121,6 +132,7 @@ class TrainSpec(Spec):
     planning: tuple[Name, ...] = ()
     optimiser: OptimiserSpec = OptimiserSpec()
     lora: LoraSpec | None = None
+    vllm: VllmSamplerSpec | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     gradient_checkpointing: bool = False
     micro_tokens: Positive = 8192

@@ -120,7 +120,7 @@ class ImitateSpec(Spec):
     model: Annotated[TrainableSpec, Shorthand(parse_model)] = AbacusSpec()
     pack: Name = "default"
     reward: Annotated[RewardChoice, Shorthand(parse_reward)] = "exact"
-    sampling: SamplingSpec = SamplingSpec()
+    sampling: SamplingSpec = SamplingSpec(max_tokens=1024)
     balance: bool = True
     epochs: Positive = 2
     batch_size: Positive = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -85,7 +86,7 @@ def to_batch(
         correct=torch.tensor([r.score.correct for r in rollouts]),
         advantages=torch.tensor(advantages or [0.0] * len(rollouts)),
         logp_rollout=padded([r.completion.logprobs or () for r in rollouts], torch.float32),
-        entropy_rollout=padded([r.completion.entropies or () for r in rollouts], torch.float32),
+        entropy_rollout=padded([_entropies(r) for r in rollouts], torch.float32),
         planning=padded(planning, torch.bool) if patterns else None,
     )
 
@@ -109,6 +110,12 @@ def _tokens(rollout: Rollout) -> Sequence[int]:
             "with an in-process model."
         )
     return completion.token_ids
+
+
+def _entropies(rollout: Rollout) -> Sequence[float]:
+    """NaN where the sampler told none, so that nothing can be concluded from them unnoticed."""
+    known = rollout.completion.entropies
+    return [math.nan] * len(_tokens(rollout)) if known is None else known
 
 
 def _masked(rollout: Rollout, spec: TrainSpec) -> bool:

@@ -33,13 +33,13 @@ from baselines.objective.plan import Plan, Scan, make_plan, needs_scan
 from baselines.objective.spec import Gae
 from baselines.records import Tally, rollout_metrics
 from baselines.rollouts import minibatches, to_batch
+from baselines.sampler import sampler_of
 from baselines.sharing import passed, turns
 from tfgrpo.advantage import group_kind
 from tfgrpo.errors import BackendError, ConfigError
 from tfgrpo.ledger import flops, update_flops
 from tfgrpo.llm.inprocess.heap import give_back, keep_few_kernels
 from tfgrpo.llm.inprocess.worker import Encoder
-from tfgrpo.llm.transformers_local import TransformersChat
 from tfgrpo.policy import BlockPolicy
 from tfgrpo.prompts import PromptPack
 from tfgrpo.protocols import ChatModel
@@ -105,6 +105,12 @@ class Trainer:
                 f"The sampler needs whole weights in every process, and {kind} shards them; launch "
                 "with plain data parallelism, or use lora for a larger model."
             )
+        if spec.vllm is not None and self.accelerator.num_processes > 1:
+            raise ConfigError(
+                "vLLM samples for a trainer of one process; launch one, and give vLLM further GPUs "
+                "by vllm.options."
+            )
+        self.sampler = sampler_of(spec, world.tokenizer)
         model = world.model.float()  # master weights; precision is that of the passes
         self.reference: ReplyModel | None = None
         if spec.objective.requires("reference"):
@@ -198,12 +204,9 @@ class Trainer:
     # rollouts -----------------------------------------------------------------------------------
 
     def _rollouts(self, number: int) -> tuple[Collected, TokenBatch, dict[str, float]]:
-        """The groups of a step, as a batch too, and the probe's figures.
-
-        The sampler ends here, and the copy of the weights that it may have.
-        """
-        chat = self._sampler()
-        try:
+        """The groups of a step, as a batch too, and the probe's figures."""
+        model = self.accelerator.unwrap_model(self.module).model
+        with self.sampler.serving(model, f"{self.world.name}@{number}") as chat:
             policy, every = self.policy(chat), self.spec.probe.every
             due = every and not number % every and self.world.probe
             probed = probe(policy, self.spec, self.world.probe, self.world.grader) if due else {}
@@ -217,20 +220,15 @@ class Trainer:
                 found.kept, self.spec, lambda task, _: self._render(task), chat.prompt_tokens,
                 chat.decode,
             )  # fmt: skip
-        finally:
-            chat.close()
-        return found, batch, probed
+        return found, self._with_entropies(batch), probed
 
-    def _sampler(self) -> TransformersChat:
-        """A sampler of the weights as they are; it must forget its prefixes when they change."""
-        module = self.accelerator.unwrap_model(self.module)
-        name = f"{self.world.name}@{self.position.step}"
-        model = module.model
-        if self.spec.precision != "float32":
-            model = deepcopy(model).to(getattr(torch, self.spec.precision))
-        return TransformersChat.of(
-            model, self.world.tokenizer, name, self.spec.model.max_batch_rows
-        )
+    def _with_entropies(self, batch: TokenBatch) -> TokenBatch:
+        """Those of a pass of our own, where the sampler told none."""
+        if not bool(batch.entropy_rollout.isnan().any()):
+            return batch
+        moved = batch.to(self.accelerator.device)
+        self._use_fast_attention(moved)
+        return replace(batch, entropy_rollout=self._scan(moved).H.to(batch.ids.device))
 
     def policy(self, chat: ChatModel) -> BlockPolicy:
         return BlockPolicy(self.world.wrap(chat), self.world.pack)
@@ -337,6 +335,10 @@ class Trainer:
 
     def load(self, folder: Path) -> None:
         self.accelerator.load_state(str(folder))
+
+    def close(self) -> None:
+        """End the sampler; training cannot go on after this."""
+        self.sampler.close()
 
     def export(self, folder: Path) -> None:
         """The trained model and its tokenizer, adapters merged, as any tool reads them."""

@@ -90,6 +90,7 @@ def run_training(spec: TrainSpec, run: RunDir | None, folder: Path, on_step: OnS
         checkpoint(trainer, run, folder)
         raise
     finally:
+        trainer.close()
         trainer.accelerator.end_training()
         if run is not None:
             write_ledger(run, trainer.parameters)

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from multiprocessing import resource_tracker
@@ -37,6 +37,8 @@ class Engine:
         """Start it; `settings` are those of `AsyncEngineArgs`. Raises ConfigError if it cannot."""
         self._numbers = count()
         self._closed = False
+        self._asleep = False
+        self._may_sleep = bool(settings.get("enable_sleep_mode"))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="tfgrpo-vllm", daemon=True)
         self._thread.start()
@@ -94,6 +96,35 @@ class Engine:
                 return await self._one(tokens, replace(request, json_schema=None), index)
             return Failure("protocol", f"vLLM refuses the request: {reason_of(error)}.")
         return outcome_of(final, request)
+
+    def reload(self, folder: str) -> None:
+        """Read other weights of the same shape from `folder`, and forget what was cached."""
+        self._wait(self._reload(folder), "take new weights")
+
+    async def _reload(self, folder: str) -> None:
+        # The room for cached prompts is asked back last: until then the weights come twice.
+        if self._asleep:
+            await self.llm.wake_up(["weights"])
+        await self.llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        if self._asleep:
+            await self.llm.wake_up(["kv_cache"])
+        await self.llm.reset_prefix_cache()
+        self._asleep = False
+
+    def sleep(self) -> None:
+        """Give memory back until `reload`, if it was started with `enable_sleep_mode`."""
+        if self._may_sleep and not self._asleep:
+            self._wait(self.llm.sleep(level=2), "sleep")
+            self._asleep = True
+
+    def _wait(self, what: Coroutine[Any, Any, None], said: str) -> None:
+        try:
+            asyncio.run_coroutine_threadsafe(what, self._loop).result()
+        except Exception as error:
+            raise BackendError(
+                f"The vLLM engine cannot {said}: {reason_of(error)}. See the messages above, and "
+                "run again."
+            ) from error
 
     def stop(self) -> None:
         """End the engine's process and the thread; calls still waiting raise BackendError."""

@@ -78,6 +78,26 @@ class VllmChat:
         """The token ids that a prompt becomes by the chat template, reply header included."""
         return self._encoder.tokens(messages)
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without markers."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def reload(self, folder: str, model_id: str) -> None:
+        """Go on with other weights of the same shape, and forget all prefixes; wakes the engine.
+
+        `folder` is made by save_pretrained. No call may be waiting. Raises BackendError if the
+        engine cannot take them.
+        """
+        self._engine.reload(folder)
+        self._model_id = model_id
+
+    def sleep(self) -> None:
+        """Give the engine's memory back until `reload`, if `enable_sleep_mode` is among `options`.
+
+        Its weights are forgotten, too.
+        """
+        self._engine.sleep()
+
     def close(self) -> None:
         """End the engine; calls still waiting raise `BackendError`. May be called twice."""
         self._finalizer()
