@@ -76,6 +76,7 @@ class ReplyModel(nn.Module):
         super().__init__()
         self.model = model
         self.temperature = temperature
+        self._no_split_modules = getattr(model, "_no_split_modules", None)  # what FSDP shards by
 
     def forward(self, batch: TokenBatch, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
         """(lp, H), both (B, T) float32 and 0 outside the mask."""

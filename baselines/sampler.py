@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from baselines.config import TrainSpec
 from tfgrpo.llm.transformers_local import TransformersChat
@@ -56,6 +58,32 @@ class ModuleSampler:
             yield chat
         finally:
             chat.close()
+
+    def close(self) -> None:
+        pass
+
+
+class ShardSampler:
+    """A whole copy of sharded weights in every process, on the device only while it samples."""
+
+    def __init__(self, spec: TrainSpec, tokenizer: Any, model: Any) -> None:
+        self._copy = deepcopy(model).to(getattr(torch, spec.precision))
+        self._rows = spec.model.max_batch_rows
+        self._tokenizer = tokenizer
+
+    @contextmanager
+    def serving(self, model: Any, name: str) -> Iterator[Chat]:
+        trained = model.state_dict()
+        with torch.no_grad():
+            for key, own in self._copy.state_dict().items():
+                own.copy_(whole(trained[key]))
+        device = next(iter(trained.values())).device
+        chat = TransformersChat.of(self._copy.to(device), self._tokenizer, name, self._rows)
+        try:
+            yield chat
+        finally:
+            chat.close()
+            self._copy.to("cpu")
 
     def close(self) -> None:
         pass
@@ -109,5 +137,15 @@ class VllmSampler:
         self._folder.cleanup()
 
 
-def sampler_of(spec: TrainSpec, tokenizer: Any) -> Sampler:
-    return ModuleSampler(spec, tokenizer) if spec.vllm is None else VllmSampler(spec, tokenizer)
+def sampler_of(spec: TrainSpec, tokenizer: Any, model: Any, *, sharded: bool) -> Sampler:
+    """`model` as it is before it is shared out among processes."""
+    if spec.vllm is not None:
+        return VllmSampler(spec, tokenizer)
+    if sharded:
+        return ShardSampler(spec, tokenizer, model)
+    return ModuleSampler(spec, tokenizer)
+
+
+def whole(value: Tensor) -> Tensor:
+    """A sharded tensor put together, which all processes do at once; any other as it is."""
+    return value.full_tensor() if isinstance(value, DTensor) else value

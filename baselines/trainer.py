@@ -1,7 +1,8 @@
 """The weights arm's loop: sample groups, settle a plan, take its gradient, repeat.
 
-One file for one process and for several (DDP): every process knows the whole batch as small
-tensors, and only passes through the model are shared out (by `accelerate`). A run is a function of
+One file for one process and for several, whose weights are whole (DDP) or sharded (FSDP): every
+process knows the whole batch as small tensors, and only passes through the model are shared out
+(by `accelerate`). A run is a function of
 its settings: every random draw has a seed of its own, so a resumed run equals one that was never
 stopped.
 """
@@ -33,7 +34,7 @@ from baselines.objective.plan import Plan, Scan, make_plan, needs_scan
 from baselines.objective.spec import Gae
 from baselines.records import Tally, rollout_metrics
 from baselines.rollouts import minibatches, to_batch
-from baselines.sampler import sampler_of
+from baselines.sampler import sampler_of, whole
 from baselines.sharing import passed, turns
 from tfgrpo.advantage import group_kind
 from tfgrpo.errors import BackendError, ConfigError
@@ -99,23 +100,13 @@ class Trainer:
             step_scheduler_with_optimizer=False,
             log_with=list(spec.trackers) or None,
         )
-        kind = self.accelerator.distributed_type
-        if kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
-            raise ConfigError(
-                f"The sampler needs whole weights in every process, and {kind} shards them; launch "
-                "with plain data parallelism, or use lora for a larger model."
-            )
-        if spec.vllm is not None and self.accelerator.num_processes > 1:
-            raise ConfigError(
-                "vLLM samples for a trainer of one process; launch one, and give vLLM further GPUs "
-                "by vllm.options."
-            )
-        self.sampler = sampler_of(spec, world.tokenizer)
+        sharded = self._check_launch()
         model = world.model.float()  # master weights; precision is that of the passes
         self.reference: ReplyModel | None = None
         if spec.objective.requires("reference"):
             frozen = deepcopy(model).eval().requires_grad_(False)
             self.reference = ReplyModel(frozen, spec.sampling.temperature)
+        self.sampler = sampler_of(spec, world.tokenizer, model, sharded=sharded)
         if spec.lora is not None:
             model = _with_lora(model, spec)
         if spec.gradient_checkpointing:
@@ -141,6 +132,27 @@ class Trainer:
         self.position = Position()
         self.accelerator.register_for_checkpointing(self.position, self.controllers)
         self._check_lengths()
+
+    def _check_launch(self) -> bool:
+        """Whether weights are sharded. Raises ConfigError for what cannot be launched so."""
+        kind, spec = self.accelerator.distributed_type, self.spec
+        if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
+            raise ConfigError(f"The trainer does not know {kind}; launch with DDP or FSDP.")
+        if spec.vllm is not None and self.accelerator.num_processes > 1:
+            raise ConfigError(
+                "vLLM samples for a trainer of one process; launch one, and give vLLM further GPUs "
+                "by vllm.options."
+            )
+        if kind != "FSDP":
+            return False
+        if not self.accelerator.is_fsdp2:
+            raise ConfigError("FSDP's first version is not supported; add --fsdp_version 2.")
+        if spec.lora is not None or isinstance(spec.objective.estimator, Gae):
+            raise ConfigError(
+                "Adapters and PPO's critic are not sharded; launch without FSDP, or choose another "
+                "method and no lora."
+            )
+        return True
 
     def _check_lengths(self) -> None:
         """Raise ConfigError if a prompt and its reply cannot fit into the model's context."""
@@ -316,7 +328,7 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.module.parameters(), optimiser.max_grad_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
-        return float(norm), int(batch.sizes.sum())
+        return float(whole(norm)), int(batch.sizes.sum())
 
     def _scan(self, batch: TokenBatch) -> Scan:
         """Log-probabilities and entropies under the weights as they are."""
@@ -332,6 +344,7 @@ class Trainer:
         # It would warn at every checkpoint that a tied head is stored once.
         logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
         self.accelerator.save_state(str(folder))
+        self.accelerator.wait_for_everyone()
 
     def load(self, folder: Path) -> None:
         self.accelerator.load_state(str(folder))

@@ -40,15 +40,19 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "weights" / "model.safetensors")
 
 
-def command(*launcher: str, run: Path) -> list[str]:
-    return [sys.executable, *launcher, "-m", "cli.main", "train", *SMALL, "--run", str(run)]
+TWO = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2")
+
+
+def command(*launcher: str, run: Path, program: str = "cli.main") -> list[str]:
+    return [sys.executable, *launcher, "-m", program, "train", *SMALL, "--run", str(run)]
 
 
 def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     return subprocess.Popen(
-        arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
 
 
 def finish(arguments: Sequence[str]) -> None:
@@ -115,8 +119,30 @@ def test_killed_at_any_moment_a_run_ends_in_the_same_weights(trained: Path, tmp_
 @pytest.mark.slow
 def test_two_processes_follow_the_curve_of_one(trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "two"
-    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2")
-    finish(command(*launcher, run=run))
+    finish(command(*TWO, run=run))
+    same_curve(trained, run)
+
+
+@pytest.mark.slow
+def test_sharded_weights_follow_the_curve_of_whole_ones_and_survive_a_kill(
+    trained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "sharded"
+    sharded = command(*TWO, run=run, program="tests.cli.sharded")
+    process = start(sharded)
+    deadline = time.monotonic() + 300
+    while not (run / "checkpoint.json").is_file() and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    saved = run / json.loads((run / "checkpoint.json").read_text())["folder"]
+    assert len(list(saved.glob("pytorch_model_fsdp_0/__*.distcp"))) == 2  # a part from each
+    finish(sharded)
+    same_curve(trained, run)
+
+
+def same_curve(trained: Path, run: Path) -> None:
     for one, two in zip(rows(trained), rows(run), strict=True):
         for name in ("accuracy", "entropy", "grad_norm", "length"):
             expected = one["metrics"][name]  # type: ignore[index]
