@@ -34,6 +34,9 @@ PREFILL_TOKENS = 8192
 REGROW_TRUNK = 32
 """By how many tokens the shared prefix must lengthen before it is moved into the trunk."""
 
+SHELVES = 4
+"""Into how many parts rows are sorted by their length, so that few read columns they lack."""
+
 Sample = tuple[Job, int]
 
 
@@ -62,7 +65,9 @@ class Engine:
         self.decode = decode
         self.trunks = adopt_trunk(model)
         self.prefill = Prefiller(model, self.trunks)
-        self.cache = RowCache(count_layers(model), max_rows, model.device)
+        # On a GPU what bounds a step is how many kernels it starts.
+        shelves = SHELVES if self.trunks and model.device.type == "cpu" else 1
+        self.cache = RowCache(count_layers(model), max_rows, model.device, shelves)
         self.state = RowState(max_rows, model.device)
         vocabulary = model.get_output_embeddings().weight.shape[0]
         self.stops = StopTables(decode, vocabulary, model.device)
@@ -136,9 +141,7 @@ class Engine:
         """Give each sample a row with its prompt's past."""
         self._fit_trunk([job.prefilled for job, _ in samples])
         cache, trunk = self.cache, self.cache.trunk_length
-        cache.make_room(
-            cache.count + len(samples), max(len(job.tokens) - 1 - trunk for job, _ in samples)
-        )
+        self._make_room(len(samples), max(len(job.tokens) - 1 - trunk for job, _ in samples))
         banks: dict[int, list[Sample]] = {}
         for job, index in samples:
             banks.setdefault(id(job.prefilled.bank), []).append((job, index))
@@ -155,7 +158,15 @@ class Engine:
                 cache.prepend(rows, cut(pasts[0].base, trunk, base))
             self.state.fill(rows, group, [self.stops.index(job.params.stop) for job, _ in group])
             self.alive += group
-        cache.settle()
+
+    def _make_room(self, coming: int = 0, left: int = 0, more: int = 0) -> None:
+        order = self.cache.make_room(coming, left, more)
+        if order is not None:
+            self._arrange(order)
+
+    def _arrange(self, order: list[int]) -> None:
+        self.state.arrange(order)
+        self.alive = [self.alive[row] for row in order]
 
     def _fit_trunk(self, coming: list[Prefilled]) -> None:
         """Make the trunk what all living, coming and already prefilled prompts share."""
@@ -170,23 +181,23 @@ class Engine:
             cache.trunk, cache.trunk_length = (), 0
         now = cache.trunk_length
         if shared < now:
-            used = cache.columns.now - cache.columns.low
-            cache.make_room(cache.count, used + now - shared)
+            self._make_room(more=now - shared)
             cache.shrink_trunk(shared)
         elif shared >= now + REGROW_TRUNK or (not living and shared):
             cache.grow_trunk(coming[0].span(now, shared), shared)
-        cache.settle()
 
     def _decode(self) -> Tensor:
         """Draw one token in each row; returns the tokens `(count,)`."""
+        self._make_room()
         cache, state, count = self.cache, self.state, self.cache.count
+        if self.trunks:
+            cache.look()
         logits = self.model(
             input_ids=state.token[:count, None],
-            attention_mask=cache.mask(),
             position_ids=state.position[:count, None],
             past_key_values=cache,
             use_cache=True,
-            **({"trunk": cache.trunk} if cache.trunk_length else {}),
+            **({"rows": cache} if self.trunks else {"attention_mask": cache.mask()}),
         ).logits[:, -1]
         drawn = draw(
             logits.float(),
@@ -197,8 +208,6 @@ class Engine:
         )
         state.record(count, drawn)
         cache.advance()
-        # Room for the next step's column is made here, so that `_join` may count on it.
-        cache.make_room(count, 0)
         return drawn.tokens
 
     def _finish(self, tokens: Tensor) -> list[Job]:
@@ -219,12 +228,7 @@ class Engine:
                 if job.complete:
                     done.append(job)
         if gone:
-            moves = self.cache.drop(gone)
-            self.cache.settle()
-            state.move(moves)
-            for source, target in moves:
-                self.alive[target] = self.alive[source]
-            del self.alive[self.cache.count :]
+            self._arrange(self.cache.drop(gone))
         return done
 
     def _read(self, rows: list[int]) -> list[Completion]:

@@ -96,11 +96,9 @@ class RowState:
         self.position[:count] += 1
         self.drawn[:count] += 1
 
-    def move(self, moves: Sequence[tuple[int, int]]) -> None:
-        """Copy rows `(from, to)`."""
-        if not moves:
-            return
-        sources, targets = torch.tensor(moves, device=self.device).unbind(1)
+    def arrange(self, order: Sequence[int]) -> None:
+        """Put the row that was `order[i]` in place i."""
+        rows = torch.tensor(order, dtype=torch.long, device=self.device)
         for name, column in vars(self).items():
             if name != "device":
-                column[targets] = column[sources]
+                column[: len(order)] = column[rows]

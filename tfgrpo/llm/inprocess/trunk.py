@@ -1,14 +1,15 @@
-"""Attention in which all rows of a batch share one prefix, the trunk.
+"""Attention in which all rows of a batch share one prefix, the trunk, and stand on shelves.
 
 The rows of a rollout batch mostly begin alike: the system message, an experience library, the whole
 prompt of a group. Their keys and values are then kept once instead of once per row, and one matrix
 product scores them for all rows, where decoding would otherwise stream a copy per row through
-memory (the idea of Hydragen, Juravsky et al., arXiv 2402.05099).
+memory (the idea of Hydragen, Juravsky et al., arXiv 2402.05099). Their own keys and values are read
+shelf by shelf (`rows`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+if TYPE_CHECKING:
+    from tfgrpo.llm.inprocess.rows import RowCache
 
 NAME = "tfgrpo_trunk"
 
@@ -51,8 +55,21 @@ def trunk_attention(
     """`sdpa`, plus the tokens of `kwargs["trunk"]`, which every query sees before its own row.
 
     `query` is `(B, heads, Q, D)`, `key` and `value` are `(B, kv_heads, K, D)`, the boolean mask is
-    `(B, 1, Q, K)` and speaks of the own columns only. Returns `(B, Q, heads, D)`.
+    `(B, 1, Q, K)` and speaks of the own columns only. With `kwargs["rows"]`, a `RowCache`, a token
+    is decoded in each row: trunk, keys, values and masks are then the cache's. Returns
+    `(B, Q, heads, D)`.
     """
+    rows: RowCache | None = kwargs.pop("rows", None)
+    scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    if rows is not None:
+        layer: int = module.layer_idx  # type: ignore[assignment]
+        shared = tuple(states[0] for states in rows.trunk[layer]) if rows.trunk_length else None
+        query = query * scale
+        parts = [
+            _decode(query[span], shared, keys, values, seen[:, None, None])
+            for span, keys, values, seen in rows.read(layer)
+        ]
+        return torch.cat(parts), None
     trunk: Span | None = kwargs.pop("trunk", None)
     if not trunk:
         attended: tuple[Tensor, None] = sdpa_attention_forward(
@@ -60,42 +77,41 @@ def trunk_attention(
         )
         return attended
     shared_key, shared_value = trunk[module.layer_idx]  # type: ignore[index]
-    if query.shape[2] == 1:
-        scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
-        shared = (shared_key[0], shared_value[0])
-        return _decode(query * scale, shared, key, value, attention_mask), None
-    rows, _, queries, _ = query.shape
+    count, _, queries, _ = query.shape
     if attention_mask is None:
-        attention_mask = query.new_ones(1, 1, queries, queries, dtype=torch.bool).tril()
-    seen = attention_mask.new_ones(rows, 1, queries, shared_key.shape[2])
-    attention_mask = torch.cat((seen, attention_mask.expand(rows, -1, -1, -1)), -1)
-    key = torch.cat((shared_key.expand(rows, -1, -1, -1), key), 2)
-    value = torch.cat((shared_value.expand(rows, -1, -1, -1), value), 2)
+        attention_mask = query.new_ones(1, 1, queries, key.shape[2], dtype=torch.bool)
+        attention_mask = attention_mask.tril(key.shape[2] - queries)
+    seen = attention_mask.new_ones(count, 1, queries, shared_key.shape[2])
+    attention_mask = torch.cat((seen, attention_mask.expand(count, -1, -1, -1)), -1)
+    key = torch.cat((shared_key.expand(count, -1, -1, -1), key), 2)
+    value = torch.cat((shared_value.expand(count, -1, -1, -1), value), 2)
     attended = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     return attended
 
 
 def _decode(
     query: Tensor,
-    shared: tuple[Tensor, Tensor],
+    shared: tuple[Tensor, ...] | None,
     key: Tensor,
     value: Tensor,
-    mask: Tensor | None,
+    mask: Tensor,
 ) -> Tensor:
-    """One softmax over trunk and own columns, one query per row: `(B, 1, heads, D)`.
+    """One softmax over trunk and own columns, one scaled query per row: `(B, 1, heads, D)`.
 
     B rows, H kv heads, G query heads per kv head, P trunk tokens, K own columns, D head width.
     """
-    shared_key_HPD, shared_value_HPD = shared
     rows, heads, _, width = query.shape
-    kv_heads, trunk_length, _ = shared_key_HPD.shape
+    kv_heads = key.shape[1]
     group = heads // kv_heads
     query_BHGD = query.reshape(rows, kv_heads, group, width)
+    on_own = (query_BHGD @ key.mT).masked_fill_(~mask, -torch.inf)
+    if shared is None:
+        own_BHGD = on_own.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+        return own_BHGD.reshape(rows, 1, heads, width)
+    shared_key_HPD, shared_value_HPD = shared
+    trunk_length = shared_key_HPD.shape[1]
     query_HND = query_BHGD.transpose(0, 1).reshape(kv_heads, rows * group, width)
     on_trunk = (query_HND @ shared_key_HPD.mT).view(kv_heads, rows, group, trunk_length)
-    on_own = query_BHGD @ key.mT
-    if mask is not None:
-        on_own.masked_fill_(~mask, -torch.inf)
     scores = torch.cat((on_trunk.transpose(0, 1), on_own), -1)
     weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
     own_BHGD = weights[..., trunk_length:] @ value
