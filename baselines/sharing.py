@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from baselines.batch import TokenBatch
+from baselines.config import TrainSpec
 from baselines.rollouts import micro_batches
+
+
+def on_cpu(spec: TrainSpec) -> bool:
+    """Whether a run trains on the CPU; accelerate must be told so from its first use on."""
+    return getattr(spec.model, "device", "auto") == "cpu" or not torch.cuda.is_available()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from baselines.objective.spec import Gae
 from baselines.records import Tally, rollout_metrics
 from baselines.rollouts import minibatches, to_batch
 from baselines.sampler import sampler_of, whole
-from baselines.sharing import passed, turns
+from baselines.sharing import on_cpu, passed, turns
 from tfgrpo.advantage import group_kind
 from tfgrpo.errors import BackendError, ConfigError
 from tfgrpo.ledger import flops, update_flops
@@ -96,7 +96,7 @@ class Trainer:
         check_head(world.model)
         self.accelerator = Accelerator(
             mixed_precision=MIXED[spec.precision],
-            cpu=getattr(spec.model, "device", "auto") == "cpu" or not torch.cuda.is_available(),
+            cpu=on_cpu(spec),
             step_scheduler_with_optimizer=False,
             log_with=list(spec.trackers) or None,
         )

@@ -12,6 +12,8 @@ import typer
 from cli import console, options
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
+
     from baselines.config import TrainSpec
     from cli.training import OnStep
     from tfgrpo.types import StepRecord
@@ -67,7 +69,7 @@ def train(
         return
     folder = options.run_folder(run, "train", dump(spec))
     train_in(folder, spec)
-    if not _is_chief():
+    if not _state(spec).is_main_process:
         return
     report(folder, json)
 
@@ -92,13 +94,14 @@ def train_in(folder: Path, spec: TrainSpec) -> None:
     from cli import sessions, training
     from tfgrpo.errors import BudgetStop
 
-    if not _is_chief():
+    state = _state(spec)
+    if not state.is_main_process:
         told: list[Any] = [None]
         broadcast_object_list(told)
         training.run_training(spec, None, Path(told[0]), lambda record: None)
         return
     with sessions.open_run(folder, spec, "train") as opened:
-        if _processes() > 1:
+        if state.num_processes > 1:
             broadcast_object_list([str(folder)])
         with training_watch(spec) as on_step:
             try:
@@ -108,16 +111,13 @@ def train_in(folder: Path, spec: TrainSpec) -> None:
         draw(folder)
 
 
-def _processes() -> int:
+def _state(spec: TrainSpec) -> PartialState:
+    """This process among those that a launcher has started."""
     from accelerate import PartialState
 
-    return int(PartialState().num_processes)
+    from baselines.sharing import on_cpu
 
-
-def _is_chief() -> bool:
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)
+    return PartialState(cpu=on_cpu(spec))
 
 
 @contextmanager

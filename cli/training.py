@@ -75,26 +75,28 @@ def run_training(spec: TrainSpec, run: RunDir | None, folder: Path, on_step: OnS
     if spec.trackers:
         trainer.accelerator.init_trackers("tfgrpo", config=flat(dump(spec)))
     try:
-        for record in trainer.run():
-            _must_be_finite(record)
-            if spec.trackers:
-                told = {"reward_mean": record.reward_mean, **record.metrics}
-                trainer.accelerator.log(told, step=record.step)
+        try:
+            for record in trainer.run():
+                _must_be_finite(record)
+                if spec.trackers:
+                    told = {"reward_mean": record.reward_mean, **record.metrics}
+                    trainer.accelerator.log(told, step=record.step)
+                if run is not None:
+                    run.append(STEPS, used_row(record))
+                    on_step(record)
+                done = trainer.position.step
+                if done % spec.checkpoint_every == 0 or done == spec.steps:
+                    checkpoint(trainer, run, folder)
+        except BudgetStop:
+            checkpoint(trainer, run, folder)
+            raise
+        finally:
             if run is not None:
-                run.append(STEPS, used_row(record))
-                on_step(record)
-            done = trainer.position.step
-            if done % spec.checkpoint_every == 0 or done == spec.steps:
-                checkpoint(trainer, run, folder)
-    except BudgetStop:
-        checkpoint(trainer, run, folder)
-        raise
+                write_ledger(run, trainer.parameters)
+        trainer.export(folder / WEIGHTS)
     finally:
         trainer.close()
         trainer.accelerator.end_training()
-        if run is not None:
-            write_ledger(run, trainer.parameters)
-    trainer.export(folder / WEIGHTS)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

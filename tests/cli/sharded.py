@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from cli.main import run
@@ -19,6 +19,7 @@ _plain = Accelerator.__init__
 def _sharding(self: Accelerator, *arguments: Any, **settings: Any) -> None:
     _plain(self, *arguments, **settings)
     if self.num_processes > 1:
+        PartialState._shared_state["distributed_type"] = DistributedType.FSDP
         self.state.distributed_type = DistributedType.FSDP
         self.state.fsdp_plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2,

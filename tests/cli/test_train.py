@@ -40,11 +40,13 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "weights" / "model.safetensors")
 
 
-TWO = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2")
+# `accelerate launch --cpu` starts one process, whatever number it is given, unless there is MPI.
+TWO = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
 
 
 def command(*launcher: str, run: Path, program: str = "cli.main") -> list[str]:
-    return [sys.executable, *launcher, "-m", program, "train", *SMALL, "--run", str(run)]
+    marked = ["--"] if launcher else []  # so that the launcher does not take --run as its own
+    return [sys.executable, *launcher, "-m", *marked, program, "train", *SMALL, "--run", str(run)]
 
 
 def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
