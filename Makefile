@@ -17,7 +17,7 @@ help:
 	@echo "make clean   remove what was built, .venv included"
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
