@@ -23,13 +23,16 @@ def tails(jobs: Sequence[Job], expected: Mapping[str, float]) -> dict[str, float
 def next_job(
     jobs: Sequence[Job], over: Collection[str], begun: Collection[str], tail: Mapping[str, float]
 ) -> Job | None:
-    """Of the jobs whose needs are over the one with the longest tail; None if none is free."""
+    """Of the jobs whose needs are over the one with the longest tail; None if none is free.
+
+    Of equal ones those that were prepared go first: replies to what was learned are the longer.
+    """
     free = [
         job
         for job in jobs
         if job.name not in over and job.name not in begun and set(job.needs) <= set(over)
     ]
-    return max(free, key=lambda job: tail[job.name], default=None)
+    return max(free, key=lambda job: (tail[job.name], len(job.needs)), default=None)
 
 
 @dataclass(slots=True)

@@ -64,7 +64,7 @@ def test_the_longest_chain_is_taken_up_first() -> None:
         "distilled": 100, "both": 100,
     }  # fmt: skip
     order, state = driven()
-    assert order == ["train", "learn", "imitate", "base", "library", "distilled", "both"]
+    assert order == ["train", "learn", "imitate", "both", "library", "distilled", "base"]
     assert set(state.over) == set(SECONDS)
 
 
