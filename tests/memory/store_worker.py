@@ -30,7 +30,7 @@ from memory.search.reembed import reindex as write_indexes
 from memory.store import CaseStore
 from memory.types import CaseFilter, CaseIn, Hit, Outcome, Retrieval, View
 
-WRITERS, READERS, CHANGES = 4, 4, 12
+WRITERS, READERS, CHANGES = 8, 8, 8
 EMBEDDER = HashingEmbedder(dim=16)
 VIEWS: tuple[View, ...] = ("question", "plan")
 

@@ -51,7 +51,7 @@ def test_a_forked_child_opens_its_own(folder: Path) -> None:
 
 
 def test_no_update_is_lost_between_processes(folder: Path) -> None:
-    assert run("share", folder) == {"cases": 1 + 4 * 12, "seen": 4}
+    assert run("share", folder) == {"cases": 1 + 8 * 8, "seen": 8}
 
 
 def test_a_killed_writer_loses_nothing_that_was_promised(folder: Path) -> None:
