@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,7 +35,8 @@ def safe(text: object) -> str:
     spaced = str(text).replace("\t", " ")
     if spaced.isascii():
         return escape(spaced.translate(_CONTROLS))
-    kept = "".join(c for c in spaced if c == "\n" or unicodedata.category(c)[0] != "C")
+    gone = {c for c in set(spaced) if c != "\n" and unicodedata.category(c)[0] == "C"}
+    kept = re.sub(f"[{re.escape(''.join(gone))}]+", "", spaced) if gone else spaced
     return escape(kept)
 
 

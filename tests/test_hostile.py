@@ -70,7 +70,7 @@ def extract(text: str) -> None:
     split_reasoning(text)
 
 
-def guard(text: str) -> None:
+def tidied(text: str) -> None:
     """Lessons come out of a document, which is bounded."""
     text = text[:MOST]
     tidy_text = clean(text)
@@ -78,18 +78,33 @@ def guard(text: str) -> None:
     assert "\n" not in tidy_text
     assert not any(unicodedata.category(c)[0] == "C" for c in tidy_text)
     normalise(text)
-    leaks(text, [PROSE])
-    has_instruction_injection(text)
-    leaked_answer(["42"], bare(text))
-    question_hash(text)
 
 
-def render(text: str) -> None:
+def guard(text: str) -> None:
+    leaks(text[:MOST], [PROSE])
+
+
+def injection(text: str) -> None:
+    has_instruction_injection(text[:MOST])
+
+
+def memory(text: str) -> None:
+    leaked_answer(["42"], bare(text[:MOST]))
+    question_hash(text[:MOST])
+
+
+def terminal(text: str) -> None:
     shown = safe(text)
     assert "\x1b" not in shown
     assert "\x00" not in shown
-    assert "\x1b" not in visible(text)
     assert "\n" not in one_line(text)
+
+
+def page(text: str) -> None:
+    assert "\x1b" not in visible(text)
+
+
+def table(text: str) -> None:
     assert not cell(text).startswith(FORMULA)
 
 
@@ -121,8 +136,13 @@ def answer(text: str) -> None:
 CHECKS: dict[str, Callable[[str], None]] = {
     "parse": parse,
     "extract": extract,
+    "tidied": tidied,
     "guard": guard,
-    "render": render,
+    "injection": injection,
+    "memory": memory,
+    "terminal": terminal,
+    "page": page,
+    "table": table,
     "prompt": prompt,
     "endpoint": answer,
     **graders(),

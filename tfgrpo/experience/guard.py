@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from tfgrpo.types import Task
 
@@ -143,6 +144,7 @@ def _answer_tokens(text: str) -> list[str]:
     return [_plain_number(token) for token in tokens if token not in _UNSTATED]
 
 
+@lru_cache(maxsize=4096)
 def _plain_number(token: str) -> str:
     if not re.fullmatch(_NUMBER, token):
         return token
@@ -152,7 +154,9 @@ def _plain_number(token: str) -> str:
 
 
 def _contains(tokens: list[str], run: list[str]) -> bool:
-    return any(tokens[i : i + len(run)] == run for i in range(len(tokens) - len(run) + 1))
+    return bool(run) and any(
+        token == run[0] and tokens[i : i + len(run)] == run for i, token in enumerate(tokens)
+    )
 
 
 def _shared_run(a: list[str], b: list[str], n: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfgrpo.errors import ConfigError, GradingError
+from tfgrpo.rewards.extract import TAIL
 from tfgrpo.seeding import derive_rng
 from tfgrpo.tasks.families import FAMILIES, Family
 from tfgrpo.tasks.split import split_of, task_id_of
@@ -80,4 +81,5 @@ class FamilyReward:
                 f"Task {task.task_id} carries no instance, as its gold is withheld; "
                 "grade it by vote."
             )
-        return FAMILIES[task.dataset].grade(task.metadata["instance"], text)
+        # The strategy of a reply that runs on is read where its answer is, at its end.
+        return FAMILIES[task.dataset].grade(task.metadata["instance"], text[-TAIL:])

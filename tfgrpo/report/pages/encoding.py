@@ -30,6 +30,9 @@ _UNSEEN = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
+FEW = 100
+"""Different characters that are replaced one after another, which is faster while they are few."""
+
 # What the script reads of a column as it is.
 _SAME = (
     "label", "kind", "to", "back", "where", "choice", "signed", "digits", "absent", "hint",
@@ -39,7 +42,12 @@ _SAME = (
 def visible(text: str) -> str:
     """The text with one kind of line break, and what cannot be seen written out: ⟨U+202E⟩."""
     joined = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", joined)
+    written = {char: f"⟨U+{ord(char):04X}⟩" for char in set(joined) if _UNSEEN.match(char)}
+    if len(written) > FEW:
+        return _UNSEEN.sub(lambda found: written[found.group()], joined)
+    for char, shown in written.items():
+        joined = joined.replace(char, shown)
+    return joined
 
 
 class Encoder:
