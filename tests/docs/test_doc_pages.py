@@ -20,7 +20,7 @@ from tests.cli.spoken import voice
 from tests.cli.test_served import VLLM, free_port, serving
 from tests.docs.commands import blocks, commands, leading, masked, run, swapped, typed, words
 from tests.docs.pocket_server import PocketServer
-from tests.tfgrpo.llm.loopback import Answer, Body, Loopback
+from tests.tfgrpo.llm.loopback import Loopback
 from tfgrpo.experience.files import load_library
 
 ROOT = Path(__file__).parents[2]
@@ -186,23 +186,17 @@ def rows_of(table: str) -> list[str]:
     return [line for line in table.splitlines() if line.startswith("| `")]
 
 
-class OnlyOne(Loopback):
-    """A model that, like many that reason, takes no temperature but 1."""
-
-    def _refusal(self, body: Body) -> Answer | None:
-        if body["temperature"] != 1:
-            return Answer.error(400, "'temperature' does not support 0.0 with this model")
-        return super()._refusal(body)
-
-
 def test_a_model_that_takes_only_temperature_1_is_as_the_page_says(tmp_path: Path) -> None:
-    assert "--set reflection.temperature=1`. The doctor" in text_of("hosted.md")
+    assert "(`temperature 0 no`)" in text_of("hosted.md")
+    assert "add `--set reflection.temperature=1`" in text_of("hosted.md")
     small = "--tasks sum,product --limit 6 --batch-size 3 --group-size 4 --epochs 1 --seed 1"
-    with OnlyOne(reply=voice) as server:
+    with Loopback(reply=voice, only={"temperature": 1.0}) as server:
         doctor = run(f"tfgrpo doctor tiny@{server.url}", tmp_path)
-        learn = f"tfgrpo learn --model tiny@{server.url} {small} --set reflection.temperature=1"
-        learned = run(f"{learn} --run run", tmp_path)
-    assert re.search(r"reachable +no .*does not support 0.0 with this model", doctor.stdout)
+        learn = f"tfgrpo learn --model tiny@{server.url} {small}"
+        stopped = run(f"{learn} --run cold", tmp_path)
+        learned = run(f"{learn} --set reflection.temperature=1 --run run", tmp_path)
+    assert re.search(r"temperature 0 +no ", doctor.stdout)
+    assert stopped.returncode == 1
     assert learned.returncode == 0, learned.stderr
     assert load_library(tmp_path / "run").active
 
