@@ -55,12 +55,9 @@ def clean(text: str) -> str:
 
     Idempotent. A line break in a lesson would let it forge the lines that follow it in a prompt.
     """
-    kept = (
-        " " if char.isspace() else char
-        for char in text
-        if char.isspace() or unicodedata.category(char)[0] != "C"
-    )
-    return " ".join("".join(kept).split())
+    gone = {c for c in set(text) if not c.isspace() and unicodedata.category(c)[0] == "C"}
+    kept = re.sub(f"[{re.escape(''.join(gone))}]+", "", text) if gone else text
+    return " ".join(kept.split())
 
 
 def normalise(text: str) -> str:
