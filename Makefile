@@ -6,10 +6,11 @@ CODE := tfgrpo memory baselines cli tests benchmarks
 # Small models run many times slower when several threads share busy cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help test lint format bench docs clean
+.PHONY: help test coverage lint format bench docs clean
 
 help:
 	@echo "make test    lint, types, import contracts and all tests, in .venv"
+	@echo "make coverage  the tests again, and which lines they reach"
 	@echo "make bench   the offline benchmark, in .venv"
 	@echo "make lint    the checks of 'make test' without the tests"
 	@echo "make format  rewrite the code in the house style"
@@ -17,6 +18,10 @@ help:
 	@echo "make clean   remove what was built, .venv included"
 
 test: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Apart, because measuring makes some tests take three times as long.
+coverage: .venv/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
 lint: .venv/.dev
