@@ -9,13 +9,13 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: help test coverage lint format bench docs clean
 
 help:
-	@echo "make test    lint, types, import contracts and all tests, in .venv"
+	@echo "make test      lint, types, import contracts and all tests, in .venv"
 	@echo "make coverage  the tests again, and which lines they reach"
-	@echo "make bench   the offline benchmark, in .venv"
-	@echo "make lint    the checks of 'make test' without the tests"
-	@echo "make format  rewrite the code in the house style"
-	@echo "make docs    write the help of every command to docs/commands.md"
-	@echo "make clean   remove what was built, .venv included"
+	@echo "make bench     the offline benchmark, in .venv"
+	@echo "make lint      the checks of 'make test' without the tests"
+	@echo "make format    rewrite the code in the house style"
+	@echo "make docs      write the help of every command to docs/commands.md"
+	@echo "make clean     remove what was built, .venv included"
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
